@@ -1,0 +1,163 @@
+package topology
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/cespare/xxhash/v2"
+	"github.com/google/uuid"
+
+	"github.com/streamhouse/streamhouse/broker/config"
+	"github.com/streamhouse/streamhouse/lease"
+	"github.com/streamhouse/streamhouse/metadata"
+)
+
+// Topic is a topic with its effective configuration.
+type Topic struct {
+	metadata.Topic
+	Config *config.Topic
+}
+
+// Snapshot is the cluster at one version of the store. It is immutable.
+type Snapshot struct {
+	ClusterID string
+	Version   int64
+	Taken     time.Time // on the agent's monotonic clock, from before the store was asked
+	Broker    *config.Broker
+
+	agents  []metadata.Agent // by node id; all that are listed
+	byName  map[string]*Topic
+	byID    map[uuid.UUID]*Topic
+	leaders map[lease.Key]metadata.Leader
+	fresh   time.Duration
+}
+
+// Agents returns the agents that are listed, by node id. Not to be changed.
+func (s *Snapshot) Agents() []metadata.Agent { return s.agents }
+
+// Agent finds a listed agent by its id.
+func (s *Snapshot) Agent(id string) (metadata.Agent, bool) {
+	for _, a := range s.agents {
+		if a.ID == id {
+			return a, true
+		}
+	}
+	return metadata.Agent{}, false
+}
+
+// TopicByName returns nil if there is no such topic.
+func (s *Snapshot) TopicByName(name string) *Topic { return s.byName[name] }
+
+// TopicByID returns nil if there is no such topic.
+func (s *Snapshot) TopicByID(id uuid.UUID) *Topic { return s.byID[id] }
+
+// Topics returns all topics in the order of their names.
+func (s *Snapshot) Topics() []*Topic {
+	return slices.SortedFunc(maps.Values(s.byName), func(a, b *Topic) int { return cmp.Compare(a.Name, b.Name) })
+}
+
+// Controller is the agent that answers for the cluster, chosen so that all
+// agents agree: any agent can do what Kafka's controller does.
+func (s *Snapshot) Controller() int32 {
+	if len(s.agents) == 0 {
+		return -1
+	}
+	return s.agents[0].NodeID
+}
+
+// Leader is the agent that clients are told to produce to and fetch from, and
+// the leader epoch that they see. It is the lease's holder while that agent is
+// heard of; else the live agent that rendezvous hashing picks, which takes the
+// lease on the first write. All agents with the same snapshot agree. ok is
+// false if there is no live agent.
+func (s *Snapshot) Leader(k lease.Key) (a metadata.Agent, leaderEpoch int32, ok bool) {
+	l, known := s.leaders[k]
+	if !known {
+		l.LeaderEpoch = -1
+	}
+	if l.AgentID != "" {
+		if a, ok := s.Agent(l.AgentID); ok && a.HeartbeatAge < s.fresh {
+			return a, l.LeaderEpoch, true
+		}
+	}
+	a, ok = s.place(k)
+	return a, l.LeaderEpoch, ok
+}
+
+// place picks an agent by rendezvous hashing among those heard of lately; if
+// there is none, among all that are listed.
+func (s *Snapshot) place(k lease.Key) (best metadata.Agent, ok bool) {
+	var bestRank uint64
+	bestFresh := false
+	for _, a := range s.agents {
+		fresh := a.HeartbeatAge < s.fresh
+		rank := rendezvous(k, a.ID)
+		if !ok || (fresh && !bestFresh) || (fresh == bestFresh && rank > bestRank) {
+			best, bestRank, bestFresh, ok = a, rank, fresh, true
+		}
+	}
+	return best, ok
+}
+
+// rendezvous is the rank of an agent for a key (highest random weight).
+func rendezvous(k lease.Key, agentID string) uint64 {
+	var buf [64]byte
+	b := append(buf[:0], k.TopicID[:]...)
+	b = append(b, byte(k.Partition>>24), byte(k.Partition>>16), byte(k.Partition>>8), byte(k.Partition))
+	b = append(b, agentID...)
+	return xxhash.Sum64(b)
+}
+
+// apply returns the snapshot that follows s when the store answered d.
+func (s *Snapshot) apply(d *metadata.Topology, taken time.Time, static *config.Broker) *Snapshot {
+	n := &Snapshot{
+		ClusterID: d.ClusterID, Version: d.Version, Taken: taken, Broker: s.Broker, fresh: s.fresh,
+		byName: s.byName, byID: s.byID, leaders: s.leaders,
+	}
+	n.agents = slices.SortedFunc(slices.Values(d.Agents), func(a, b metadata.Agent) int { return cmp.Compare(a.NodeID, b.NodeID) })
+	brokerChanged := !maps.Equal(s.Broker.Dynamic(), d.Configs)
+	if brokerChanged {
+		n.Broker = static.With(d.Configs)
+	}
+	if len(d.Topics)+len(d.Deleted) > 0 || brokerChanged {
+		n.applyTopics(d, brokerChanged)
+	}
+	if len(d.Leaders)+len(d.Shards)+len(d.Deleted) > 0 {
+		n.leaders = maps.Clone(s.leaders)
+		gone := make(map[uuid.UUID]bool, len(d.Deleted))
+		for _, id := range d.Deleted {
+			gone[id] = true
+		}
+		maps.DeleteFunc(n.leaders, func(k lease.Key, _ metadata.Leader) bool { return gone[k.TopicID] })
+		for _, l := range slices.Concat(d.Leaders, d.Shards) {
+			n.leaders[l.Key] = l
+		}
+	}
+	return n
+}
+
+func (s *Snapshot) applyTopics(d *metadata.Topology, brokerChanged bool) {
+	s.byName, s.byID = maps.Clone(s.byName), maps.Clone(s.byID)
+	for _, id := range d.Deleted {
+		if t := s.byID[id]; t != nil {
+			delete(s.byID, id)
+			if s.byName[t.Name].ID == id {
+				delete(s.byName, t.Name)
+			}
+		}
+	}
+	put := func(t metadata.Topic) {
+		topic := &Topic{Topic: t, Config: s.Broker.Topic(t.Configs)}
+		s.byName[t.Name], s.byID[t.ID] = topic, topic
+	}
+	if brokerChanged {
+		for _, t := range s.byID {
+			put(t.Topic)
+		}
+	}
+	for _, t := range d.Topics {
+		put(t)
+	}
+}
