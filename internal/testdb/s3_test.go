@@ -86,6 +86,15 @@ func (b *testBucket) put(key, body string) error {
 	return err
 }
 
+func (b *testBucket) exists(key string) bool {
+	b.t.Helper()
+	_, err := b.client.StatObject(b.t.Context(), b.name, key, minio.StatObjectOptions{})
+	if err != nil && minio.ToErrorResponse(err).StatusCode != 404 {
+		b.t.Fatal(err)
+	}
+	return err == nil
+}
+
 func (b *testBucket) get(key string) string {
 	b.t.Helper()
 	object, err := b.client.GetObject(b.t.Context(), b.name, key, minio.GetObjectOptions{})
