@@ -1,0 +1,131 @@
+package protocol
+
+import (
+	"bufio"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+)
+
+const (
+	// minHeader is the bytes of the shortest request header: key, version and
+	// correlation id.
+	minHeader = 8
+	// firstAlloc bounds the bytes that are allocated on the word of a size field
+	// alone. It holds an ordinary Produce (Java's max.request.size is 1 MiB), so
+	// that ordinary frames are not copied.
+	firstAlloc = 1<<20 + 64<<10
+	// progressBytes is how much of a body must arrive within one read timeout.
+	progressBytes = 1 << 20
+)
+
+var (
+	errFrameSize = errors.New("frame size out of bounds")
+	errHeader    = errors.New("malformed request header")
+)
+
+// frameReader reads frames: a 4-byte big-endian size, and as many bytes.
+type frameReader struct {
+	br     *bufio.Reader
+	max    int          // bytes a frame may have
+	extend func() error // renews the deadline for the next piece of a body
+}
+
+// size reads a frame's size field and checks it. If the read times out it may be
+// called again.
+func (f *frameReader) size() (int, error) {
+	b, err := f.br.Peek(4)
+	if err != nil {
+		if errors.Is(err, io.EOF) && len(b) > 0 {
+			err = io.ErrUnexpectedEOF
+		}
+		return 0, err
+	}
+	size := int32(binary.BigEndian.Uint32(b))
+	if size < minHeader || int64(size) > int64(f.max) {
+		return 0, fmt.Errorf("%w: %d, allowed are %d to %d%s", errFrameSize, size, minHeader, f.max, guess(b))
+	}
+	_, err = f.br.Discard(4)
+	return int(size), err
+}
+
+// guess says what a peer speaks that has put b where a size belongs.
+func guess(b []byte) string {
+	switch string(b) {
+	case "GET ", "HEAD", "POST", "PUT ", "OPTI", "PRI ":
+		return " (this looks like HTTP; this port speaks Kafka)"
+	}
+	if b[0] == 0x16 && b[1] == 0x03 {
+		return " (this looks like a TLS handshake; this port speaks plain text: check security.protocol)"
+	}
+	return ""
+}
+
+// body reads n bytes, allocating as they arrive: never more than firstAlloc, or
+// three times what the peer has really sent.
+func (f *frameReader) body(n int) ([]byte, error) {
+	buf := make([]byte, min(n, firstAlloc))
+	for read := 0; ; {
+		for read < len(buf) {
+			piece := buf[read:min(read+progressBytes, len(buf))]
+			if f.br.Buffered() < len(piece) {
+				if err := f.extend(); err != nil {
+					return nil, err
+				}
+			}
+			got, err := io.ReadFull(f.br, piece)
+			read += got
+			if errors.Is(err, io.EOF) {
+				return nil, io.ErrUnexpectedEOF
+			}
+			if err != nil {
+				return nil, err
+			}
+		}
+		if read == n {
+			return buf, nil
+		}
+		grown := make([]byte, min(n, 2*len(buf)))
+		copy(grown, buf)
+		buf = grown
+	}
+}
+
+// header is what all versions of a request's header share.
+type header struct {
+	key           int16
+	version       int16
+	correlationID int32
+	tail          []byte // client id, tagged fields, body
+}
+
+func parseHeader(frame []byte) (header, error) {
+	if len(frame) < minHeader {
+		return header{}, fmt.Errorf("%w: %d bytes", errHeader, len(frame))
+	}
+	return header{
+		key:           int16(binary.BigEndian.Uint16(frame)),
+		version:       int16(binary.BigEndian.Uint16(frame[2:])),
+		correlationID: int32(binary.BigEndian.Uint32(frame[4:])),
+		tail:          frame[minHeader:],
+	}, nil
+}
+
+// rest splits what follows the correlation id into client id (nil if null) and
+// body. The client id is of the old encoding in flexible headers too, which then
+// end with tagged fields, of which Kafka knows none (KIP-482).
+func (h header) rest(flexible bool) (clientID, body []byte, err error) {
+	w := walker{buf: h.tail, flexible: false, budget: len(h.tail)}
+	n, err := w.length16()
+	if err == nil {
+		clientID, err = w.span(n)
+	}
+	if err == nil && flexible {
+		err = w.tags(nil)
+	}
+	if err != nil {
+		return nil, nil, fmt.Errorf("%w: %w", errHeader, err)
+	}
+	return clientID, w.buf, nil
+}
