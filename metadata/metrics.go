@@ -1,0 +1,234 @@
+package metadata
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/streamhouse/streamhouse/lease"
+	"github.com/streamhouse/streamhouse/segment"
+)
+
+// WithMetrics returns the store with its calls measured, by the name of the
+// method as the label "query":
+//
+//	streamhouse_metadata_store_query_duration_seconds{query}
+//	streamhouse_metadata_store_errors_total{query,class}  unavailable, unknown_outcome, canceled, fault
+//	streamhouse_metadata_store_queries_total{query}       statements sent to the database
+//
+// A refusal, such as ErrTopicExists, is an answer and no error.
+func WithMetrics(store Store, reg prometheus.Registerer) Store {
+	m := &measured{
+		store: store,
+		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name:    "streamhouse_metadata_store_query_duration_seconds",
+			Help:    "Time that a call of the metadata store took.",
+			Buckets: prometheus.ExponentialBuckets(0.00025, 2, 16), // to 8 s
+		}, []string{"query"}),
+		errors: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "streamhouse_metadata_store_errors_total",
+			Help: "Calls of the metadata store that failed.",
+		}, []string{"query", "class"}),
+		queries: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "streamhouse_metadata_store_queries_total",
+			Help: "Statements sent to the database.",
+		}, []string{"query"}),
+	}
+	reg.MustRegister(m.duration, m.errors, m.queries)
+	return m
+}
+
+// queryCounter is the context key of the counter of the call's statements.
+type queryCounter struct{}
+
+// CountQueries counts statements that a store sends to its database for the
+// call of which ctx is the context.
+func CountQueries(ctx context.Context, n int) {
+	if c, ok := ctx.Value(queryCounter{}).(prometheus.Counter); ok {
+		c.Add(float64(n))
+	}
+}
+
+// measured is a store with its calls measured.
+type measured struct {
+	store    Store
+	duration *prometheus.HistogramVec
+	errors   *prometheus.CounterVec
+	queries  *prometheus.CounterVec
+}
+
+// measure runs one call.
+func (m *measured) measure(ctx context.Context, query string, call func(context.Context) error) error {
+	begin := time.Now()
+	err := call(context.WithValue(ctx, queryCounter{}, m.queries.WithLabelValues(query)))
+	m.duration.WithLabelValues(query).Observe(time.Since(begin).Seconds())
+	if class := errorClass(err); class != "" {
+		m.errors.WithLabelValues(query, class).Inc()
+	}
+	return err
+}
+
+// measure1 runs one call that returns a value.
+func measure1[T any](ctx context.Context, m *measured, query string, call func(context.Context) (T, error)) (v T, err error) {
+	err = m.measure(ctx, query, func(ctx context.Context) (err error) {
+		v, err = call(ctx)
+		return err
+	})
+	return v, err
+}
+
+// errorClass is "" for success and for a refusal.
+func errorClass(err error) string {
+	if err == nil {
+		return ""
+	}
+	for _, refusal := range []error{
+		ErrUnknownTopic, ErrTopicExists, ErrInvalidPartitions, ErrSuperseded, ErrFenced, ErrOffsetOutOfRange,
+	} {
+		if errors.Is(err, refusal) {
+			return ""
+		}
+	}
+	switch {
+	case errors.Is(err, ErrUnknownOutcome):
+		return "unknown_outcome"
+	case errors.Is(err, context.Canceled):
+		return "canceled"
+	case errors.Is(err, ErrUnavailable):
+		return "unavailable"
+	}
+	return "fault"
+}
+
+func (m *measured) Register(ctx context.Context, a Agent) (int32, error) {
+	return measure1(ctx, m, "Register", func(ctx context.Context) (int32, error) { return m.store.Register(ctx, a) })
+}
+
+func (m *measured) Heartbeat(ctx context.Context, agentID string, session uuid.UUID) error {
+	return m.measure(ctx, "Heartbeat", func(ctx context.Context) error { return m.store.Heartbeat(ctx, agentID, session) })
+}
+
+func (m *measured) Deregister(ctx context.Context, agentID string, session uuid.UUID) error {
+	return m.measure(ctx, "Deregister", func(ctx context.Context) error { return m.store.Deregister(ctx, agentID, session) })
+}
+
+func (m *measured) Topology(ctx context.Context, since int64) (*Topology, error) {
+	return measure1(ctx, m, "Topology", func(ctx context.Context) (*Topology, error) { return m.store.Topology(ctx, since) })
+}
+
+func (m *measured) CreateTopic(ctx context.Context, t NewTopic) error {
+	return m.measure(ctx, "CreateTopic", func(ctx context.Context) error { return m.store.CreateTopic(ctx, t) })
+}
+
+func (m *measured) DeleteTopic(ctx context.Context, id uuid.UUID) error {
+	return m.measure(ctx, "DeleteTopic", func(ctx context.Context) error { return m.store.DeleteTopic(ctx, id) })
+}
+
+func (m *measured) AddPartitions(ctx context.Context, id uuid.UUID, total int32) error {
+	return m.measure(ctx, "AddPartitions", func(ctx context.Context) error { return m.store.AddPartitions(ctx, id, total) })
+}
+
+func (m *measured) AlterTopicConfigs(ctx context.Context, topicID uuid.UUID, c ConfigChange) error {
+	return m.measure(ctx, "AlterTopicConfigs", func(ctx context.Context) error {
+		return m.store.AlterTopicConfigs(ctx, topicID, c)
+	})
+}
+
+func (m *measured) AlterClusterConfigs(ctx context.Context, c ConfigChange) error {
+	return m.measure(ctx, "AlterClusterConfigs", func(ctx context.Context) error {
+		return m.store.AlterClusterConfigs(ctx, c)
+	})
+}
+
+func (m *measured) Commit(ctx context.Context, c *Commit) ([][]CommitResult, error) {
+	return measure1(ctx, m, "Commit", func(ctx context.Context) ([][]CommitResult, error) { return m.store.Commit(ctx, c) })
+}
+
+func (m *measured) Read(ctx context.Context, reqs []ReadRequest) ([]ReadResult, error) {
+	return measure1(ctx, m, "Read", func(ctx context.Context) ([]ReadResult, error) { return m.store.Read(ctx, reqs) })
+}
+
+func (m *measured) Watermarks(ctx context.Context, keys []lease.Key) ([]*Watermarks, error) {
+	return measure1(ctx, m, "Watermarks", func(ctx context.Context) ([]*Watermarks, error) {
+		return m.store.Watermarks(ctx, keys)
+	})
+}
+
+func (m *measured) FindTimestamp(ctx context.Context, reqs []TimestampRequest) ([]TimestampResult, error) {
+	return measure1(ctx, m, "FindTimestamp", func(ctx context.Context) ([]TimestampResult, error) {
+		return m.store.FindTimestamp(ctx, reqs)
+	})
+}
+
+func (m *measured) EpochEnds(ctx context.Context, reqs []EpochRequest) ([]EpochEnd, error) {
+	return measure1(ctx, m, "EpochEnds", func(ctx context.Context) ([]EpochEnd, error) { return m.store.EpochEnds(ctx, reqs) })
+}
+
+func (m *measured) DeleteRecords(ctx context.Context, key lease.Key, offset int64) (int64, error) {
+	return measure1(ctx, m, "DeleteRecords", func(ctx context.Context) (int64, error) {
+		return m.store.DeleteRecords(ctx, key, offset)
+	})
+}
+
+func (m *measured) LogSizes(ctx context.Context, topics []uuid.UUID) (map[lease.Key]int64, error) {
+	return measure1(ctx, m, "LogSizes", func(ctx context.Context) (map[lease.Key]int64, error) {
+		return m.store.LogSizes(ctx, topics)
+	})
+}
+
+func (m *measured) AllocateProducerIDs(ctx context.Context, count int64) (int64, error) {
+	return measure1(ctx, m, "AllocateProducerIDs", func(ctx context.Context) (int64, error) {
+		return m.store.AllocateProducerIDs(ctx, count)
+	})
+}
+
+func (m *measured) CommitOffsets(ctx context.Context, agentID string, shard lease.Term, commits []OffsetCommit) error {
+	return m.measure(ctx, "CommitOffsets", func(ctx context.Context) error {
+		return m.store.CommitOffsets(ctx, agentID, shard, commits)
+	})
+}
+
+func (m *measured) FetchOffsets(ctx context.Context, groups []string) ([][]CommittedOffset, error) {
+	return measure1(ctx, m, "FetchOffsets", func(ctx context.Context) ([][]CommittedOffset, error) {
+		return m.store.FetchOffsets(ctx, groups)
+	})
+}
+
+func (m *measured) DeleteOffsets(ctx context.Context, agentID string, shard lease.Term, group string, keys []lease.Key) error {
+	return m.measure(ctx, "DeleteOffsets", func(ctx context.Context) error {
+		return m.store.DeleteOffsets(ctx, agentID, shard, group, keys)
+	})
+}
+
+func (m *measured) ListGroups(ctx context.Context) ([]string, error) {
+	return measure1(ctx, m, "ListGroups", m.store.ListGroups)
+}
+
+func (m *measured) ClaimOrphans(ctx context.Context, ids []segment.ID) ([]segment.ID, error) {
+	return measure1(ctx, m, "ClaimOrphans", func(ctx context.Context) ([]segment.ID, error) {
+		return m.store.ClaimOrphans(ctx, ids)
+	})
+}
+
+func (m *measured) Acquire(ctx context.Context, agentID string, ttl time.Duration, keys []lease.Key) ([]lease.Result, error) {
+	return measure1(ctx, m, "Acquire", func(ctx context.Context) ([]lease.Result, error) {
+		return m.store.Acquire(ctx, agentID, ttl, keys)
+	})
+}
+
+func (m *measured) Renew(ctx context.Context, agentID string, ttl time.Duration, terms []lease.Term) ([]lease.Term, error) {
+	return measure1(ctx, m, "Renew", func(ctx context.Context) ([]lease.Term, error) {
+		return m.store.Renew(ctx, agentID, ttl, terms)
+	})
+}
+
+func (m *measured) Release(ctx context.Context, agentID string, terms []lease.Term) error {
+	return m.measure(ctx, "Release", func(ctx context.Context) error { return m.store.Release(ctx, agentID, terms) })
+}
+
+func (m *measured) Ping(ctx context.Context) error { return m.measure(ctx, "Ping", m.store.Ping) }
+
+func (m *measured) Close() error { return m.store.Close() }
