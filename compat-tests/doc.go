@@ -1,0 +1,17 @@
+// Package compattests runs the built streamhouse binary against the clients that people use: kcat, franz-go, Apache
+// Kafka's Java client and console tools, and librdkafka under confluent-kafka for Python.
+//
+// A target is something that speaks Kafka: the embedded deployment, the cluster deployment (two agents on PostgreSQL
+// and S3), or Apache Kafka itself, the oracle. What the tests demand was first shown to hold of the oracle, and when a
+// test and an agent disagree the same test against Kafka settles it:
+//
+//	COMPAT_TARGET=apachekafka go test ./...
+//
+// COMPAT_TARGET is a comma-separated list of embedded, cluster and apachekafka; the default is embedded,cluster.
+// STREAMHOUSE_BIN names an agent binary to test in place of a fresh build. COMPAT_KILLS is how often TestKill9 kills
+// an agent of each target. COMPAT_SEED makes other test data and other moments to kill; a failing test prints its seed.
+//
+// The packages: scenario makes the test data and says what must be read back; clients drives each client through one
+// interface; harness builds and runs agents; apachekafka runs Kafka; check judges what producers and consumers saw;
+// wire looks at the record batches as they lie in the log; toolchain fetches what is not ours and caches it.
+package compattests

@@ -1,0 +1,222 @@
+import com.fasterxml.jackson.databind.JsonNode;
+import com.fasterxml.jackson.databind.ObjectMapper;
+import com.fasterxml.jackson.databind.node.ArrayNode;
+import com.fasterxml.jackson.databind.node.ObjectNode;
+import java.io.BufferedReader;
+import java.io.IOException;
+import java.io.InputStreamReader;
+import java.io.PrintStream;
+import java.io.PrintWriter;
+import java.io.StringWriter;
+import java.nio.charset.StandardCharsets;
+import java.time.Duration;
+import java.util.ArrayList;
+import java.util.HashMap;
+import java.util.List;
+import java.util.Map;
+import java.util.Optional;
+import java.util.concurrent.Future;
+import org.apache.kafka.clients.admin.Admin;
+import org.apache.kafka.clients.admin.NewTopic;
+import org.apache.kafka.clients.consumer.ConsumerRecord;
+import org.apache.kafka.clients.consumer.KafkaConsumer;
+import org.apache.kafka.clients.consumer.OffsetAndMetadata;
+import org.apache.kafka.clients.consumer.OffsetAndTimestamp;
+import org.apache.kafka.clients.producer.KafkaProducer;
+import org.apache.kafka.clients.producer.ProducerRecord;
+import org.apache.kafka.clients.producer.RecordMetadata;
+import org.apache.kafka.common.TopicPartition;
+import org.apache.kafka.common.header.Header;
+import org.apache.kafka.common.header.internals.RecordHeader;
+import org.apache.kafka.common.serialization.ByteArrayDeserializer;
+import org.apache.kafka.common.serialization.ByteArraySerializer;
+
+/**
+ * Apache Kafka's Java client, driven by the tests: reads requests from standard input and answers on standard output,
+ * one JSON object a line. clients.Request and clients.Response in ../clients/driver.go describe them.
+ */
+public final class Driver {
+    private static final Duration TIMEOUT = Duration.ofSeconds(60); // far above what any operation needs
+    private static final int MAX_BYTES = 8 << 20;
+    private static final long EARLIEST = -2;
+    private static final long LATEST = -1;
+    private static final long NO_OFFSET = -1;
+
+    private final ObjectMapper json = new ObjectMapper();
+    private final String bootstrap;
+
+    private Driver(String bootstrap) {
+        this.bootstrap = bootstrap;
+    }
+
+    public static void main(String[] args) throws IOException {
+        Driver driver = new Driver(args[0]);
+        BufferedReader in = new BufferedReader(new InputStreamReader(System.in, StandardCharsets.UTF_8));
+        PrintStream out = new PrintStream(System.out, false, StandardCharsets.UTF_8);
+        for (String line = in.readLine(); line != null; line = in.readLine()) {
+            out.println(driver.answer(driver.json.readTree(line)));
+            out.flush();
+        }
+    }
+
+    private ObjectNode answer(JsonNode request) {
+        ObjectNode response = json.createObjectNode();
+        try {
+            switch (request.get("op").asText()) {
+                case "createTopic" -> createTopic(request);
+                case "produce" -> produce(request, response.putArray("offsets"));
+                case "offsets" -> offsets(request, response.putArray("offsets"));
+                case "read" -> read(request, response.putArray("records"));
+                case "readGroup" -> readGroup(request, response.putArray("records"));
+                default -> throw new IllegalArgumentException("unknown operation " + request.get("op"));
+            }
+        } catch (Exception e) {
+            StringWriter trace = new StringWriter();
+            e.printStackTrace(new PrintWriter(trace));
+            response.removeAll().put("error", trace.toString());
+        }
+        return response;
+    }
+
+    private void createTopic(JsonNode request) throws Exception {
+        Map<String, String> configs = new HashMap<>();
+        request.get("configs").fields().forEachRemaining(f -> configs.put(f.getKey(), f.getValue().asText()));
+        NewTopic topic = new NewTopic(topic(request), Optional.of(request.get("partitions").asInt()), Optional.empty());
+        try (Admin admin = Admin.create(Map.of("bootstrap.servers", bootstrap))) {
+            admin.createTopics(List.of(topic.configs(configs))).all().get();
+        }
+    }
+
+    private void produce(JsonNode request, ArrayNode offsets) throws Exception {
+        Map<String, Object> config = Map.of(
+                "bootstrap.servers", bootstrap,
+                "compression.type", request.get("codec").asText(),
+                "acks", "all",
+                "linger.ms", 5,
+                "max.request.size", MAX_BYTES);
+        List<Future<RecordMetadata>> sent = new ArrayList<>();
+        try (var producer = new KafkaProducer<>(config, new ByteArraySerializer(), new ByteArraySerializer())) {
+            for (JsonNode record : request.get("records")) {
+                sent.add(producer.send(fromJson(topic(request), record)));
+            }
+        }
+        for (Future<RecordMetadata> result : sent) {
+            offsets.add(result.get().offset());
+        }
+    }
+
+    private void offsets(JsonNode request, ArrayNode offsets) {
+        try (KafkaConsumer<byte[], byte[]> consumer = consumer(Map.of())) {
+            Map<TopicPartition, Long> found = lookUp(consumer, request);
+            partitions(request).forEach(p -> offsets.add(found.getOrDefault(p, NO_OFFSET)));
+        }
+    }
+
+    private void read(JsonNode request, ArrayNode records) {
+        try (KafkaConsumer<byte[], byte[]> consumer = consumer(Map.of())) {
+            Map<TopicPartition, Long> start = lookUp(consumer, request);
+            Map<TopicPartition, Long> end = consumer.endOffsets(start.keySet());
+            consumer.assign(start.keySet());
+            start.forEach(consumer::seek);
+            long count = start.keySet().stream().mapToLong(p -> end.get(p) - start.get(p)).sum();
+            take(consumer, count, records);
+        }
+    }
+
+    private void readGroup(JsonNode request, ArrayNode records) {
+        Map<String, Object> config = Map.of("group.id", request.get("group").asText(), "auto.offset.reset", "earliest");
+        try (KafkaConsumer<byte[], byte[]> consumer = consumer(config)) {
+            consumer.subscribe(List.of(topic(request)));
+            consumer.commitSync(take(consumer, request.get("count").asLong(), records));
+        }
+    }
+
+    /** Offsets by partition; a partition that has no record so young is left out. */
+    private Map<TopicPartition, Long> lookUp(KafkaConsumer<byte[], byte[]> consumer, JsonNode request) {
+        List<TopicPartition> partitions = partitions(request);
+        long timestamp = request.get("timestamp").asLong();
+        if (timestamp == EARLIEST) {
+            return consumer.beginningOffsets(partitions);
+        }
+        if (timestamp == LATEST) {
+            return consumer.endOffsets(partitions);
+        }
+        Map<TopicPartition, Long> times = new HashMap<>();
+        partitions.forEach(p -> times.put(p, timestamp));
+        Map<TopicPartition, Long> found = new HashMap<>();
+        for (Map.Entry<TopicPartition, OffsetAndTimestamp> e : consumer.offsetsForTimes(times).entrySet()) {
+            if (e.getValue() != null) {
+                found.put(e.getKey(), e.getValue().offset());
+            }
+        }
+        return found;
+    }
+
+    /** Polls exactly count records, adds them to the answer, and returns the offsets to commit for them. */
+    private Map<TopicPartition, OffsetAndMetadata> take(
+            KafkaConsumer<byte[], byte[]> consumer, long count, ArrayNode records) {
+        Map<TopicPartition, OffsetAndMetadata> next = new HashMap<>();
+        while (records.size() < count) {
+            var polled = consumer.poll(TIMEOUT);
+            if (polled.isEmpty()) {
+                throw new IllegalStateException("read " + records.size() + " of " + count + " records");
+            }
+            for (ConsumerRecord<byte[], byte[]> record : polled) {
+                if (records.size() == count) {
+                    break;
+                }
+                records.add(toJson(record));
+                next.put(new TopicPartition(record.topic(), record.partition()), new OffsetAndMetadata(record.offset() + 1));
+            }
+        }
+        return next;
+    }
+
+    private KafkaConsumer<byte[], byte[]> consumer(Map<String, Object> more) {
+        Map<String, Object> config = new HashMap<>(more);
+        config.put("bootstrap.servers", bootstrap);
+        config.put("enable.auto.commit", false);
+        config.put("max.partition.fetch.bytes", MAX_BYTES);
+        return new KafkaConsumer<>(config, new ByteArrayDeserializer(), new ByteArrayDeserializer());
+    }
+
+    private ProducerRecord<byte[], byte[]> fromJson(String topic, JsonNode record) throws IOException {
+        List<Header> headers = new ArrayList<>();
+        for (JsonNode header : record.get("headers")) {
+            headers.add(new RecordHeader(header.get("key").asText(), header.get("value").binaryValue()));
+        }
+        return new ProducerRecord<>(
+                topic,
+                record.get("partition").asInt(),
+                record.get("timestamp").asLong(),
+                record.get("key").binaryValue(),
+                record.get("value").binaryValue(),
+                headers);
+    }
+
+    private ObjectNode toJson(ConsumerRecord<byte[], byte[]> record) {
+        ObjectNode node = json.createObjectNode()
+                .put("partition", record.partition())
+                .put("offset", record.offset())
+                .put("timestamp", record.timestamp())
+                .put("key", record.key())
+                .put("value", record.value());
+        ArrayNode headers = node.putArray("headers");
+        for (Header header : record.headers()) {
+            headers.addObject().put("key", header.key()).put("value", header.value());
+        }
+        return node;
+    }
+
+    private static String topic(JsonNode request) {
+        return request.get("topic").asText();
+    }
+
+    private static List<TopicPartition> partitions(JsonNode request) {
+        List<TopicPartition> partitions = new ArrayList<>();
+        for (int p = 0; p < request.get("partitions").asInt(); p++) {
+            partitions.add(new TopicPartition(topic(request), p));
+        }
+        return partitions;
+    }
+}

@@ -1,0 +1,128 @@
+package scenario
+
+import (
+	"fmt"
+	"math/rand/v2"
+)
+
+const (
+	// Partitions is the partition count of the scenario's topics.
+	Partitions = 3
+	// BigValue is the length in bytes of the longest value: more than a batch may have by default.
+	BigValue = 1 << 20
+	// MaxMessageBytes is the max.message.bytes that the scenario's topics need, and the largest request of its producers.
+	MaxMessageBytes = 4 << 20
+
+	// firstTimestamp is when the records say that they were made, 2024-01-01: far enough in the past that no clock
+	// is mistaken for it.
+	firstTimestamp = 1_704_067_200_000
+	// Plain records come in stretches with the same headers, for clients that must start anew to change them.
+	stretches = 3
+	stretch   = 7
+)
+
+// TopicConfigs are the topic configurations that the scenario needs. Its timestamps lie in the past, so no time-based
+// retention.
+func TopicConfigs() map[string]string {
+	return map[string]string{
+		"max.message.bytes": fmt.Sprint(MaxMessageBytes),
+		"retention.ms":      "-1",
+	}
+}
+
+// Profile is what a producer's client is able to express.
+type Profile struct {
+	// Timestamps: it sends the timestamps that it is told.
+	Timestamps bool
+	// Oddities: it can send an empty value under a null key, and a header without a name.
+	Oddities bool
+}
+
+// Generate returns the records to produce with one codec, in the order in which to produce them. The same arguments
+// give the same records. All records with the same shape of value appear in every partition, a value of BigValue
+// bytes in one.
+//
+// Header names and values avoid commas, equals signs and the value NULL, since kcat's output could not be parsed
+// otherwise; null and empty values, repeated names and bytes beyond ASCII do occur.
+func Generate(seed uint64, codec int, profile Profile) []Record {
+	g := generator{rand: rand.New(rand.NewPCG(seed, uint64(codec))), profile: profile, codec: codec}
+	for partition := range int32(Partitions) {
+		g.partition = partition
+		g.edgeCases()
+		for range stretches {
+			headers := g.headers()
+			for range stretch {
+				g.add(g.text(16), g.text(200), headers)
+			}
+		}
+	}
+	g.partition = int32(codec % Partitions)
+	g.add(g.text(16), g.bigValue(), nil)
+	return g.records
+}
+
+type generator struct {
+	rand      *rand.Rand
+	profile   Profile
+	codec     int
+	partition int32
+	records   []Record
+}
+
+func (g *generator) edgeCases() {
+	empty := []byte{}
+	g.add(nil, g.text(40), nil)
+	g.add(g.text(8), nil, nil)
+	g.add(nil, nil, nil)
+	g.add(g.text(8), empty, nil)
+	g.add(empty, g.text(40), nil)
+	g.add(empty, empty, nil)
+	g.add(g.bytes(300), g.bytes(3000), nil)
+	g.add(g.text(8), g.text(10_000), nil)
+	g.add(g.text(8), g.text(8), []Header{
+		{"trace", []byte("a1")}, {"trace", []byte("a2")}, {"empty", empty}, {"null", nil}, {"größe", []byte("≈ 3 µm")},
+	})
+	if g.profile.Oddities {
+		g.add(nil, empty, []Header{{"", []byte("no name")}, {"", nil}})
+	}
+}
+
+func (g *generator) add(key, value []byte, headers []Header) {
+	timestamp := ClientTime
+	if g.profile.Timestamps {
+		// A second between records and up to three of disorder, so that a later record may be the older one.
+		timestamp = firstTimestamp + int64(g.codec*1000+len(g.records))*1000 + g.rand.Int64N(3000)
+	}
+	g.records = append(g.records, Record{Partition: g.partition, Timestamp: timestamp, Key: key, Value: value, Headers: headers})
+}
+
+func (g *generator) headers() []Header {
+	headers := make([]Header, g.rand.IntN(3))
+	for i := range headers {
+		headers[i] = Header{Key: string(g.text(6)), Value: g.text(12)}
+	}
+	return headers
+}
+
+// text returns up to n bytes of words that compress well.
+func (g *generator) text(n int) []byte {
+	const alphabet = "abcdefgh "
+	b := make([]byte, 1+g.rand.IntN(n))
+	for i := range b {
+		b[i] = alphabet[g.rand.IntN(len(alphabet))]
+	}
+	return b
+}
+
+func (g *generator) bytes(n int) []byte {
+	b := make([]byte, n)
+	for i := range b {
+		b[i] = byte(g.rand.Uint32())
+	}
+	return b
+}
+
+// bigValue is half noise, so that no codec makes it small, and half repetition, so that each makes it smaller.
+func (g *generator) bigValue() []byte {
+	return append(g.bytes(BigValue/2), make([]byte, BigValue/2)...)
+}

@@ -1,0 +1,122 @@
+package compattests
+
+import (
+	"context"
+	"os"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/streamhouse/streamhouse/compat-tests/apachekafka"
+	"github.com/streamhouse/streamhouse/compat-tests/toolchain"
+)
+
+// A node is one broker of a target, that can be killed and started again at the same address.
+type node interface {
+	Address() string
+	// Start returns when the node serves clients.
+	Start(ctx context.Context) error
+	// Kill ends it with SIGKILL.
+	Kill() error
+}
+
+// A target is a set of brokers to test, all running.
+type target struct {
+	name  string
+	nodes []node
+}
+
+func (t target) bootstrap() []string {
+	var addresses []string
+	for _, n := range t.nodes {
+		addresses = append(addresses, n.Address())
+	}
+	return addresses
+}
+
+// targets are the ways to start a target. Each ends with its test.
+var targets = map[string]func(*testing.T) target{
+	"apachekafka": startKafka,
+}
+
+// forEachTarget runs a test on each target that COMPAT_TARGET names.
+func forEachTarget(t *testing.T, test func(*testing.T, target)) {
+	t.Helper()
+	names := os.Getenv("COMPAT_TARGET")
+	if names == "" {
+		names = "embedded,cluster"
+	}
+	for name := range strings.SplitSeq(names, ",") {
+		start, ok := targets[name]
+		if !ok {
+			t.Fatalf("COMPAT_TARGET: unknown target %q", name)
+		}
+		t.Run(name, func(t *testing.T) { test(t, start(t)) })
+	}
+}
+
+func startKafka(t *testing.T) target {
+	t.Helper()
+	broker, err := apachekafka.New(t.Context(), java(t), t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := broker.Start(deadline(t, time.Minute)); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Log(broker.LogTail())
+		}
+		if err := broker.Stop(afterTest(t, time.Minute)); err != nil {
+			t.Error(err)
+		}
+	})
+	return target{name: "apachekafka", nodes: []node{broker}}
+}
+
+func java(t *testing.T) toolchain.Java {
+	t.Helper()
+	j, err := toolchain.NewJava(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return j
+}
+
+// deadline returns the test's context, cut off after d.
+func deadline(t *testing.T, d time.Duration) context.Context {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), d)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+// afterTest returns a context for what a cleanup does: the test's own has ended by then.
+func afterTest(t *testing.T, d time.Duration) context.Context {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), d)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+// seed is what makes test data and random moments; COMPAT_SEED sets it. It is logged, so that a failure can be had
+// again.
+func seed(t *testing.T) uint64 {
+	t.Helper()
+	return uint64(environmentInt(t, "COMPAT_SEED", 1))
+}
+
+func environmentInt(t *testing.T, name string, byDefault int) int {
+	t.Helper()
+	n := byDefault
+	if s := os.Getenv(name); s != "" {
+		var err error
+		if n, err = strconv.Atoi(s); err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+	}
+	t.Logf("%s=%d", name, n)
+	return n
+}
