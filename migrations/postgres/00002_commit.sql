@@ -16,6 +16,13 @@
 
 -- +goose Up
 
+-- The last n elements of an array.
+-- +goose StatementBegin
+CREATE FUNCTION newest(list anyarray, n integer) RETURNS anyarray LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT list[greatest(cardinality(list) - n + 1, 1):]
+$$;
+-- +goose StatementEnd
+
 -- +goose StatementBegin
 CREATE FUNCTION commit_objects(
     agent               text,
@@ -37,7 +44,8 @@ CREATE FUNCTION commit_objects(
     batch_timestamps    bigint[],    -- the largest of the batch
     batch_log_append    boolean[],   -- the time of the commit is the timestamp
     payload             bytea,       -- the bytes of all inline batches
-    producer_expiry_ms  bigint,
+    producer_window     integer,     -- metadata.ProducerWindow
+    producer_expiry_ms  bigint,      -- metadata.ProducerExpiry
     OUT outcomes        bigint[],    -- metadata.CommitOutcome, by batch
     OUT base_offsets    bigint[],
     OUT append_times    bigint[],
@@ -82,7 +90,7 @@ DECLARE
     pr            integer;    -- number of the batch's producer
     b             integer;    -- number of a batch before
     window_left   integer;
-    last_sequence integer;
+    end_sequence  integer;    -- of the batch, inclusive
 BEGIN
     outcomes := array_fill(-1::bigint, ARRAY[cardinality(batch_objects)]);
     base_offsets := outcomes;
@@ -100,11 +108,11 @@ BEGIN
     -- A live object without results is one of step 1.
     IF inserted < cardinality(object_ids) THEN
         FOR earlier IN
-            SELECT i.n, o.state, o.results, b.first_n, b.last_n, b.last_n - b.first_n + 1 AS batches
+            SELECT i.n, o.state, o.results, r.first_n, r.last_n, (r.last_n - r.first_n + 1)::integer AS batches
             FROM unnest(object_ids) WITH ORDINALITY AS i(id, n)
-            LEFT JOIN objects o ON o.object_id = i.id
             JOIN (SELECT a.object, min(a.n) AS first_n, max(a.n) AS last_n
-                  FROM unnest(batch_objects) WITH ORDINALITY AS a(object, n) GROUP BY a.object) b ON b.object = i.n
+                  FROM unnest(batch_objects) WITH ORDINALITY AS a(object, n) GROUP BY a.object) r ON r.object = i.n
+            LEFT JOIN objects o ON o.object_id = i.id
             WHERE o.state IS DISTINCT FROM 'live' OR o.results IS NOT NULL
         LOOP
             is_new[earlier.n] := false;
@@ -116,7 +124,7 @@ BEGIN
                 append_times[earlier.first_n:earlier.last_n] := earlier.results[2 * earlier.batches + 1:3 * earlier.batches];
                 log_starts[earlier.first_n:earlier.last_n] := earlier.results[3 * earlier.batches + 1:4 * earlier.batches];
             ELSE
-                outcomes[earlier.first_n:earlier.last_n] := array_fill(object_claimed, ARRAY[earlier.batches::integer]);
+                outcomes[earlier.first_n:earlier.last_n] := array_fill(object_claimed, ARRAY[earlier.batches]);
             END IF;
         END LOOP;
         IF inserted = 0 THEN
@@ -159,7 +167,7 @@ BEGIN
 
         pr := batch_producers[i];
         IF pr > 0 THEN
-            last_sequence := (batch_sequences[i]::bigint + batch_records[i] - 1) & 2147483647;
+            end_sequence := (batch_sequences[i]::bigint + batch_records[i] - 1) & 2147483647;
             IF epochs[pr] IS NULL THEN
                 -- Not known here. It begins at 0, unless its state has expired or
                 -- the topic is younger than it; else a batch before this one is lost.
@@ -184,7 +192,7 @@ BEGIN
                 -- Not the next one, so a gap, or one of the last five again: first
                 -- those of this call, then those of the row.
                 outcomes[i] := out_of_order_sequence;
-                window_left := 5;
+                window_left := producer_window;
                 b := newest_batch[pr];
                 WHILE b > 0 AND window_left > 0 LOOP
                     IF batch_sequences[b] = batch_sequences[i] AND batch_records[b] = batch_records[i] THEN
@@ -202,7 +210,7 @@ BEGIN
                     WITH ORDINALITY AS w(base_sequence, last_sequence, base_offset, append_time, n)
                 WHERE s.topic_id = topic_ids[p] AND s.partition = partition_ids[p] AND s.producer_id = producer_ids[pr]
                   AND s.producer_epoch = batch_epochs[i] AND w.n > cardinality(s.base_sequences) - window_left
-                  AND w.base_sequence = batch_sequences[i] AND w.last_sequence = commit_objects.last_sequence;
+                  AND w.base_sequence = batch_sequences[i] AND w.last_sequence = end_sequence;
                 IF FOUND THEN
                     outcomes[i] := duplicate;
                     base_offsets[i] := earlier.base_offset;
@@ -211,7 +219,7 @@ BEGIN
                 CONTINUE;
             END IF;
             epochs[pr] := batch_epochs[i];
-            sequences[pr] := last_sequence;
+            sequences[pr] := end_sequence;
             batch_before[i] := newest_batch[pr];
             newest_batch[pr] := i;
         END IF;
@@ -223,8 +231,8 @@ BEGIN
             append_times[i] := now_ms;
         END IF;
 
-        IF open_object[p] <> batch_objects[i] OR open_end[p] <> batch_positions[i]
-            OR open_append[p] <> batch_log_append[i]
+        IF open_object[p] <> batch_objects[i] OR open_append[p] <> batch_log_append[i]
+            OR open_end[p] <> batch_positions[i] AND object_sizes[batch_objects[i]] > 0
         THEN
             extents_n := extents_n + 1;
             open_extent[p] := extents_n;
@@ -241,14 +249,14 @@ BEGIN
     SELECT topic_ids[e.p], partition_ids[e.p], e.base_offset, e.end_offset, led[e.p],
            CASE WHEN e.append_time >= 0 THEN e.append_time ELSE e.max_timestamp END, e.append_time,
            CASE WHEN object_sizes[e.object] > 0 THEN object_ids[e.object] END,
-           CASE WHEN object_sizes[e.object] > 0 THEN e.position ELSE 0 END,
-           e.length,
-           CASE WHEN object_sizes[e.object] = 0 THEN substring(payload FROM e.position::integer + 1 FOR e.length::integer) END
+           CASE WHEN object_sizes[e.object] > 0 THEN e.position ELSE 0 END, e.length, e.inline
     FROM (
         SELECT min(a.object) AS object, min(a.p) AS p,
                min(a.base_offset) AS base_offset, max(a.base_offset + a.records) AS end_offset,
                max(a.max_timestamp) AS max_timestamp, max(a.append_time) AS append_time,
-               min(a.position) AS position, sum(a.length) AS length
+               min(a.position) AS position, sum(a.length) AS length,
+               string_agg(substring(payload FROM a.position::integer + 1 FOR a.length), '' ORDER BY a.base_offset)
+                   FILTER (WHERE object_sizes[a.object] = 0) AS inline
         FROM unnest(batch_extents, batch_objects, batch_partitions, base_offsets, batch_records, batch_timestamps,
                     append_times, batch_positions, batch_lengths)
             AS a(extent, object, p, base_offset, records, max_timestamp, append_time, position, length)
@@ -258,22 +266,46 @@ BEGIN
     INSERT INTO producers AS s (topic_id, partition, producer_id, producer_epoch,
                                 base_sequences, last_sequences, base_offsets, append_times, updated_at)
     SELECT topic_ids[producer_partitions[w.pr]], partition_ids[producer_partitions[w.pr]], producer_ids[w.pr], epochs[w.pr],
-           w.base_sequences, w.last_sequences, w.base_offsets, w.append_times, now_ms
+           newest(w.base_sequences, producer_window), newest(w.last_sequences, producer_window),
+           newest(w.base_offsets, producer_window), newest(w.append_times, producer_window), now_ms
     FROM (
         SELECT a.pr, array_agg(a.sequence ORDER BY a.n) AS base_sequences,
                array_agg(((a.sequence::bigint + a.records - 1) & 2147483647)::integer ORDER BY a.n) AS last_sequences,
-               array_agg(a.base_offset ORDER BY a.n) AS base_offsets, array_agg(a.append_time ORDER BY a.n) AS append_times
+               array_agg(a.base_offset ORDER BY a.n) AS base_offsets,
+               array_agg(a.append_time ORDER BY a.n) AS append_times
         FROM unnest(batch_extents, batch_producers, batch_epochs, batch_sequences, batch_records, base_offsets, append_times)
             WITH ORDINALITY AS a(extent, pr, epoch, sequence, records, base_offset, append_time, n)
         WHERE a.extent > 0 AND a.pr > 0 AND a.epoch = epochs[a.pr] GROUP BY a.pr
     ) w
     ON CONFLICT (topic_id, partition, producer_id) DO UPDATE
-    SET (producer_epoch, updated_at, base_sequences, last_sequences, base_offsets, append_times) = (
-        SELECT excluded.producer_epoch, excluded.updated_at,
-               (k.bs || excluded.base_sequences)[k.n:], (k.ls || excluded.last_sequences)[k.n:],
-               (k.bo || excluded.base_offsets)[k.n:], (k.at || excluded.append_times)[k.n:]
-        FROM (SELECT 1) k
-    );
+    SET producer_epoch = excluded.producer_epoch, updated_at = excluded.updated_at,
+        base_sequences = newest(CASE WHEN s.producer_epoch = excluded.producer_epoch THEN s.base_sequences END
+                                || excluded.base_sequences, producer_window),
+        last_sequences = newest(CASE WHEN s.producer_epoch = excluded.producer_epoch THEN s.last_sequences END
+                                || excluded.last_sequences, producer_window),
+        base_offsets = newest(CASE WHEN s.producer_epoch = excluded.producer_epoch THEN s.base_offsets END
+                              || excluded.base_offsets, producer_window),
+        append_times = newest(CASE WHEN s.producer_epoch = excluded.producer_epoch THEN s.append_times END
+                              || excluded.append_times, producer_window);
+
+    UPDATE partitions t SET high_watermark = i.high
+    FROM unnest(topic_ids, partition_ids, high) AS i(topic_id, partition, high)
+    WHERE t.topic_id = i.topic_id AND t.partition = i.partition AND t.high_watermark <> i.high;
+
+    -- 7. The answer, kept for a retry.
+    UPDATE objects o SET results = r.results
+    FROM (
+        SELECT a.object, array_agg(a.outcome ORDER BY a.n) || array_agg(a.base_offset ORDER BY a.n)
+                      || array_agg(a.append_time ORDER BY a.n) || array_agg(a.log_start ORDER BY a.n) AS results
+        FROM unnest(batch_objects, outcomes, base_offsets, append_times, log_starts)
+            WITH ORDINALITY AS a(object, outcome, base_offset, append_time, log_start, n)
+        WHERE is_new[a.object] GROUP BY a.object
+    ) r
+    WHERE o.object_id = object_ids[r.object];
 END
 $$;
 -- +goose StatementEnd
+
+-- +goose Down
+DROP FUNCTION commit_objects;
+DROP FUNCTION newest;
