@@ -1,0 +1,88 @@
+package lease
+
+import (
+	"errors"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// Metrics are the measurements of a Manager.
+type Metrics struct {
+	held         prometheus.Gauge
+	acquisitions prometheus.Counter
+	losses       *prometheus.CounterVec
+	epoch        prometheus.Gauge
+	duration     prometheus.Histogram
+	failover     prometheus.Histogram
+	renewals     *prometheus.CounterVec
+}
+
+// NewMetrics makes the measurements and registers them.
+func NewMetrics(reg prometheus.Registerer) *Metrics {
+	m := &Metrics{
+		held: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "streamhouse_agent_lease_count",
+			Help: "Leases that this agent holds.",
+		}),
+		acquisitions: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "streamhouse_partition_lease_acquisitions_total",
+			Help: "Leases that this agent acquired.",
+		}),
+		losses: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "streamhouse_partition_lease_expirations_total",
+			Help: "Leases that this agent lost without having released them, by cause.",
+		}, []string{"cause"}),
+		epoch: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "streamhouse_partition_lease_epoch",
+			Help: "Largest epoch (acquisitions and renewals) of the leases that this agent holds.",
+		}),
+		duration: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name:    "streamhouse_partition_lease_duration_seconds",
+			Help:    "How long leaderships of this agent lasted, counted at their end.",
+			Buckets: []float64{1, 10, 30, 60, 600, 3600, 6 * 3600, 24 * 3600, 7 * 24 * 3600},
+		}),
+		failover: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name:    "streamhouse_partition_failover_duration_seconds",
+			Help:    "From the end of another agent's lease, as last seen, to its acquisition by this agent.",
+			Buckets: []float64{0.01, 0.05, 0.1, 0.5, 1, 2, 5, 10, 30, 60},
+		}),
+		renewals: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "streamhouse_agent_lease_renewals_total",
+			Help: "Renewal requests, each of all leases of the agent, by outcome.",
+		}, []string{"outcome"}),
+	}
+	for _, cause := range []string{causeExpired, causeTaken, causeFenced} {
+		m.losses.WithLabelValues(cause)
+	}
+	for _, outcome := range []string{renewalOK, renewalFailed} {
+		m.renewals.WithLabelValues(outcome)
+	}
+	reg.MustRegister(m.held, m.acquisitions, m.losses, m.epoch, m.duration, m.failover, m.renewals)
+	return m
+}
+
+// The values of the labels.
+const (
+	causeExpired  = "expired"
+	causeTaken    = "taken"
+	causeFenced   = "fenced"
+	renewalOK     = "ok"
+	renewalFailed = "failed"
+)
+
+// lost counts a lease that was lost for the cause.
+func (m *Metrics) lost(cause error) {
+	switch {
+	case errors.Is(cause, ErrReleased):
+	case errors.Is(cause, ErrExpired):
+		m.losses.WithLabelValues(causeExpired).Inc()
+	case errors.Is(cause, ErrFenced):
+		m.losses.WithLabelValues(causeFenced).Inc()
+	default:
+		m.losses.WithLabelValues(causeTaken).Inc()
+	}
+}
+
+// lasted observes a leadership's length at its end.
+func (m *Metrics) lasted(d time.Duration) { m.duration.Observe(d.Seconds()) }
