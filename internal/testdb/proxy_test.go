@@ -89,7 +89,7 @@ func TestProxyRefuseAndCloseAll(t *testing.T) {
 	old := dialProxy(t, proxy)
 	old.roundTrip(t, "hello")
 	proxy.Refuse(true)
-	dialProxy(t, proxy).expectReset(t)
+	expectRefusal(t, proxy)
 	old.roundTrip(t, "still here")
 	proxy.CloseAll()
 	old.expectReset(t)
@@ -294,5 +294,18 @@ func (c testConn) expectReset(t *testing.T) {
 	t.Helper()
 	if b, err := c.in.ReadByte(); !errors.Is(err, syscall.ECONNRESET) {
 		t.Fatalf("received %q, %v, want a reset", b, err)
+	}
+}
+
+// expectRefusal connects, and is reset while it does or right after.
+func expectRefusal(t *testing.T, p *Proxy) {
+	t.Helper()
+	conn, err := net.Dial("tcp", p.Addr())
+	if err == nil {
+		defer conn.Close()
+		_, err = conn.Read(make([]byte, 1))
+	}
+	if !errors.Is(err, syscall.ECONNRESET) {
+		t.Fatalf("a new connection: %v, want a reset", err)
 	}
 }
