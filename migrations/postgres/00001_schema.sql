@@ -12,6 +12,7 @@ CREATE TABLE cluster (
     one              BOOLEAN PRIMARY KEY DEFAULT true CHECK (one),
     cluster_id       TEXT   NOT NULL,
     version          BIGINT NOT NULL DEFAULT 1,
+    configs          TEXT   NOT NULL DEFAULT '{}', -- JSON object of strings: cluster-wide broker configs
     next_producer_id BIGINT NOT NULL DEFAULT 0,
     next_node_id     INTEGER NOT NULL DEFAULT 1
 );
@@ -39,11 +40,6 @@ CREATE TABLE topics (
 );
 CREATE UNIQUE INDEX topics_name ON topics (name) WHERE deleted_at IS NULL;
 CREATE INDEX topics_changed ON topics (changed_version);
-
-CREATE TABLE cluster_configs (
-    name  TEXT PRIMARY KEY,
-    value TEXT NOT NULL
-);
 
 -- The lease and the log's end in one row: one lock is fence and sequencer.
 -- Commits and renewals change no indexed column, so their updates are HOT.
@@ -144,4 +140,4 @@ WHERE p.leader_agent_id IS NOT NULL;
 -- +goose Down
 DROP VIEW partition_leases;
 DROP TABLE group_offsets, producer_id_blocks, producers, extents, objects, leader_epochs,
-    partitions, cluster_configs, topics, agents, cluster;
+    partitions, topics, agents, cluster;

@@ -10,6 +10,7 @@ CREATE TABLE cluster (
     one              INTEGER PRIMARY KEY DEFAULT 1 CHECK (one = 1),
     cluster_id       TEXT    NOT NULL,
     version          INTEGER NOT NULL DEFAULT 1,
+    configs          TEXT    NOT NULL DEFAULT '{}', -- JSON object of strings: cluster-wide broker configs
     next_producer_id INTEGER NOT NULL DEFAULT 0,
     next_node_id     INTEGER NOT NULL DEFAULT 1
 ) STRICT;
@@ -37,11 +38,6 @@ CREATE TABLE topics (
 ) STRICT, WITHOUT ROWID;
 CREATE UNIQUE INDEX topics_name ON topics (name) WHERE deleted_at IS NULL;
 CREATE INDEX topics_changed ON topics (changed_version);
-
-CREATE TABLE cluster_configs (
-    name  TEXT PRIMARY KEY,
-    value TEXT NOT NULL
-) STRICT, WITHOUT ROWID;
 
 -- The lease and the log's end in one row: fence and sequencer.
 CREATE TABLE partitions (
@@ -146,7 +142,6 @@ DROP TABLE extents;
 DROP TABLE objects;
 DROP TABLE leader_epochs;
 DROP TABLE partitions;
-DROP TABLE cluster_configs;
 DROP TABLE topics;
 DROP TABLE agents;
 DROP TABLE cluster;

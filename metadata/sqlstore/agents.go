@@ -1,0 +1,61 @@
+package sqlstore
+
+import (
+	"context"
+
+	"github.com/google/uuid"
+
+	"github.com/streamhouse/streamhouse/metadata"
+)
+
+// Register implements metadata.Agents.
+func (s *Store) Register(ctx context.Context, a metadata.Agent) (nodeID int32, err error) {
+	now := s.d.Now()
+	known := Stmt{
+		SQL: `UPDATE agents SET session = $2, host = $3, port = $4, zone = $5, agent_group = $6,
+				started_at = ` + now + `, heartbeat_at = ` + now + `
+			WHERE agent_id = $1 RETURNING node_id`,
+		Args: []any{a.ID, a.Session[:], a.Host, a.Port, a.Zone, a.Group},
+		Each: func(r Row) error { return r.Scan(&nodeID) },
+	}
+	err = s.tx(ctx, "register agent", func(tx Runner) error {
+		nodeID = 0
+		if err := tx.Run(ctx, known); err != nil || nodeID != 0 {
+			return err
+		}
+		// A new agent. Two processes that bring the same new id meet at the
+		// cluster's row; the second finds the agent of the first.
+		return tx.Run(ctx,
+			Stmt{SQL: `UPDATE cluster SET next_node_id = next_node_id + 1`},
+			Stmt{
+				SQL: `INSERT INTO agents (agent_id, node_id, host, port, zone, agent_group, started_at, heartbeat_at)
+					SELECT $1, next_node_id - 1, '', 0, '', '', 0, 0 FROM cluster
+					WHERE true ON CONFLICT (agent_id) DO NOTHING`,
+				Args: []any{a.ID},
+			},
+			known)
+	})
+	return nodeID, err
+}
+
+// Heartbeat implements metadata.Agents.
+func (s *Store) Heartbeat(ctx context.Context, agentID string, session uuid.UUID) error {
+	var alive int64
+	err := s.write(ctx, "heartbeat", Stmt{
+		SQL:      `UPDATE agents SET heartbeat_at = ` + s.d.Now() + ` WHERE agent_id = $1 AND session = $2`,
+		Args:     []any{agentID, session[:]},
+		Affected: &alive,
+	})
+	if err == nil && alive == 0 {
+		return metadata.ErrSuperseded
+	}
+	return err
+}
+
+// Deregister implements metadata.Agents.
+func (s *Store) Deregister(ctx context.Context, agentID string, session uuid.UUID) error {
+	return s.write(ctx, "deregister agent", Stmt{
+		SQL:  `UPDATE agents SET session = NULL WHERE agent_id = $1 AND session = $2`,
+		Args: []any{agentID, session[:]},
+	})
+}

@@ -1,0 +1,27 @@
+package sqlstore
+
+import (
+	"fmt"
+
+	"github.com/google/uuid"
+)
+
+// rowID scans an id of 16 bytes; NULL is the nil id.
+type rowID uuid.UUID
+
+// Scan implements sql.Scanner, which pgx honours as well.
+func (id *rowID) Scan(src any) error {
+	switch b := src.(type) {
+	case nil:
+		*id = rowID{}
+		return nil
+	case []byte:
+		if len(b) == len(id) {
+			copy(id[:], b)
+			return nil
+		}
+		return fmt.Errorf("id of %d bytes in the database", len(b))
+	default:
+		return fmt.Errorf("id of type %T in the database", src)
+	}
+}

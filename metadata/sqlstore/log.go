@@ -1,0 +1,147 @@
+package sqlstore
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"slices"
+
+	"github.com/google/uuid"
+
+	"github.com/streamhouse/streamhouse/lease"
+	"github.com/streamhouse/streamhouse/metadata"
+	"github.com/streamhouse/streamhouse/segment"
+)
+
+// DeleteRecords implements metadata.Log. Extents that lie wholly below the new
+// log start go with it.
+func (s *Store) DeleteRecords(ctx context.Context, key lease.Key, offset int64) (logStart int64, err error) {
+	of := []any{key.TopicID[:], key.Partition}
+	err = s.tx(ctx, "delete records", func(tx Runner) error {
+		var high int64
+		logStart = -1
+		err := tx.Run(ctx, Stmt{
+			SQL: `SELECT log_start_offset, high_watermark FROM partitions
+				WHERE topic_id = $1 AND partition = $2` + s.d.ForUpdate(),
+			Args: of,
+			Each: func(r Row) error { return r.Scan(&logStart, &high) },
+		})
+		to := offset
+		if to == -1 {
+			to = high
+		}
+		switch {
+		case err != nil:
+			return err
+		case logStart < 0:
+			return unknownPartition(key)
+		case to < 0 || to > high:
+			return fmt.Errorf("%w: %d, with the high watermark at %d", metadata.ErrOffsetOutOfRange, offset, high)
+		case to <= logStart:
+			return nil
+		}
+		logStart = to
+		args := append(of[:2:2], to)
+		return tx.Run(ctx,
+			Stmt{SQL: `UPDATE partitions SET log_start_offset = $3 WHERE topic_id = $1 AND partition = $2`, Args: args},
+			Stmt{
+				SQL: `DELETE FROM extents
+					WHERE topic_id = $1 AND partition = $2 AND base_offset < $3 AND end_offset <= $3`,
+				Args: args,
+			})
+	})
+	if err != nil {
+		return -1, err
+	}
+	return logStart, nil
+}
+
+// LogSizes implements metadata.Log.
+func (s *Store) LogSizes(ctx context.Context, topics []uuid.UUID) (map[lease.Key]int64, error) {
+	ids := make([][]byte, len(topics))
+	for i := range topics {
+		ids[i] = topics[i][:]
+	}
+	sizes := make(map[lease.Key]int64)
+	err := s.read(ctx, "log sizes", Stmt{
+		SQL: `SELECT p.topic_id, p.partition, CAST(coalesce(sum(e.length), 0) AS BIGINT)
+			FROM ` + s.d.Input("i", 1, Column{"topic_id", Bytes}) + `
+			JOIN partitions p ON p.topic_id = i.topic_id
+			LEFT JOIN extents e ON e.topic_id = p.topic_id AND e.partition = p.partition
+			GROUP BY p.topic_id, p.partition`,
+		Args: s.args(nil, ids),
+		Each: func(r Row) error {
+			var (
+				k    lease.Key
+				size int64
+			)
+			err := r.Scan((*rowID)(&k.TopicID), &k.Partition, &size)
+			sizes[k] = size
+			return err
+		},
+	})
+	if err != nil {
+		return nil, err
+	}
+	return sizes, nil
+}
+
+// AllocateProducerIDs implements metadata.Producers. Ids come from a row and
+// not from a sequence, which runs ahead of what is committed and may fall back
+// when a log is lost.
+func (s *Store) AllocateProducerIDs(ctx context.Context, count int64) (first int64, err error) {
+	err = s.write(ctx, "allocate producer ids",
+		Stmt{
+			SQL:  `UPDATE cluster SET next_producer_id = next_producer_id + $1 RETURNING next_producer_id - $1`,
+			Args: []any{count},
+			Each: func(r Row) error { return r.Scan(&first) },
+		},
+		Stmt{
+			SQL: `INSERT INTO producer_id_blocks (first_id, end_id, allocated_at)
+				SELECT next_producer_id - $1, next_producer_id, ` + s.d.Now() + ` FROM cluster`,
+			Args: []any{count},
+		})
+	return first, err
+}
+
+// ClaimOrphans implements metadata.Objects. Claim and commit insert the same
+// key, so that the second of them waits for the first and then yields; to ask
+// whether a commit has named an object would miss one in flight.
+func (s *Store) ClaimOrphans(ctx context.Context, ids []segment.ID) ([]segment.ID, error) {
+	if len(ids) == 0 {
+		return nil, nil
+	}
+	keys := make([][]byte, len(ids))
+	for i := range ids {
+		keys[i] = ids[i][:]
+	}
+	slices.SortFunc(keys, bytes.Compare)
+	input := s.d.Input("i", 1, Column{"object_id", Bytes})
+	args := s.args(nil, keys)
+	var claimed []segment.ID
+	err := Retry(ctx, s.d, "claim orphans", func() error {
+		claimed = nil
+		return s.db.Write(ctx,
+			Stmt{
+				SQL: `INSERT INTO objects (object_id, state, size, created_at)
+					SELECT i.object_id, 'deleting', 0, ` + s.d.Now() + ` FROM ` + input + `
+					WHERE true ORDER BY i.ord ON CONFLICT DO NOTHING`,
+				Args: args,
+			},
+			Stmt{
+				SQL: `SELECT o.object_id FROM ` + input + ` JOIN objects o ON o.object_id = i.object_id
+					WHERE o.state = 'deleting'`,
+				Args: args,
+				Each: func(r Row) error {
+					var id segment.ID
+					err := r.Scan((*rowID)(&id))
+					claimed = append(claimed, id)
+					return err
+				},
+			})
+	})
+	if err != nil {
+		return nil, err
+	}
+	return claimed, nil
+}
