@@ -49,7 +49,7 @@ func extentOf(obj *CommitObject, b *CommitBatch, r CommitResult) Extent {
 		// copies them.
 		e.Inline = b.Inline[:len(b.Inline):len(b.Inline)]
 	} else {
-		e.Object, e.Position = obj.ID, b.Position
+		e.Object, e.ObjectSize, e.Position = obj.ID, obj.Size, b.Position
 	}
 	return e
 }

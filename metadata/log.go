@@ -19,10 +19,11 @@ type Extent struct {
 	MaxTimestamp int64 // ms, the largest of the run
 	AppendTime   int64 // ms to be stamped (LogAppendTime); -1: the client's own timestamps
 
-	Object   segment.ID // uuid.Nil if inline
-	Position int64
-	Length   int64
-	Inline   []byte
+	Object     segment.ID // uuid.Nil if inline
+	ObjectSize int64      // bytes of the whole object; 0 if inline
+	Position   int64
+	Length     int64
+	Inline     []byte
 }
 
 // Watermarks bound a partition's log. LogStart <= LastStable <= High.
