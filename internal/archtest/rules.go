@@ -23,9 +23,12 @@ var layers = []layer{
 	{"migrations", nil, "the schema is SQL, and older than any code that reads it"},
 	{"metadata", []string{"lease", "segment", "migrations"}, "the truth names leases and objects, and nothing of Kafka's wire"},
 	{"broker", []string{"broker", "protocol", "metadata", "lease", "segment"}, "translates between the wire and the domain"},
-	{"broker/*", []string{"metadata", "lease", "segment", "protocol/batch", "broker/config"},
+	{
+		"broker/*",
+		[]string{"metadata", "lease", "segment", "protocol/batch", "broker/config"},
 		"a noun of the domain: knows no wire, and meets its siblings through interfaces that it declares; " +
-			"config is a table of definitions without state"},
+			"config is a table of definitions without state",
+	},
 	{"broker/sim", []string{"broker", "protocol", "metadata", "lease", "segment"}, "runs whole agents"},
 	{"cmd", []string{"broker", "protocol", "metadata", "lease", "segment", "migrations"}, "builds the whole graph"},
 	{"internal/testdb", nil, "tests of every layer use it"},

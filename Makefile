@@ -1,0 +1,66 @@
+# The commands of daily work. `make` alone starts an agent; `make test` runs all
+# tests on a machine that has nothing but Go.
+
+SHELL       := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+
+MODULES    := . compat-tests
+TESTFLAGS  := -race -tags invariants -timeout 10m
+FUZZTIME   := 5s
+CACHE      := .cache/bin
+LINT       := go tool -modfile=$(CURDIR)/tools/lint/go.mod
+each       := for module in $(MODULES); do (cd $$module &&
+go_files   := find . -name '.?*' -prune -o -name '*.go' -print0
+
+.PHONY: run build test prepare setup check tools bench fuzz lint docs clean
+
+run: ## start an agent: SQLite and a folder, Kafka on 127.0.0.1:9092
+	go run ./cmd/streamhouse agent
+
+build: ## build bin/streamhouse
+	CGO_ENABLED=0 go build -trimpath -o bin/streamhouse ./cmd/streamhouse
+
+test: ## install what is missing, check, fuzz a little, run all tests, print totals
+	$(MAKE) --no-print-directory -j prepare
+	$(MAKE) --no-print-directory fuzz
+	$(CACHE)/testenv $(CACHE)/testtotals $(MODULES) -- $(TESTFLAGS)
+
+# What the tests stand on. The parts do not depend on each other: apt waits for
+# the network while the S3 server, which takes longest, compiles.
+prepare: $(CACHE)/s3server tools setup check
+
+setup:
+	tools/setup.sh
+
+check:
+	@unformatted=$$($(go_files) | xargs -0 gofmt -l); \
+		if [[ -n $$unformatted ]]; then echo "not formatted (gofmt -w):"; echo "$$unformatted"; exit 1; fi
+	$(each) go vet -tags invariants ./...) || exit 1; done
+
+$(CACHE)/s3server: $(wildcard tools/s3server/*.go) tools/s3server/go.mod tools/s3server/go.sum
+	cd tools/s3server && go build -o $(CURDIR)/$@ .
+
+tools:
+	go build -o $(CACHE)/ ./tools/testenv ./tools/testtotals
+
+bench: $(CACHE)/s3server tools ## Go benchmarks, with real servers
+	$(CACHE)/testenv go test -run '^$$' -bench . -benchmem ./...
+
+fuzz: ## each fuzz target for FUZZTIME
+	@grep -ro --include='*_test.go' '^func Fuzz[A-Za-z0-9_]*' $(filter-out $(MODULES:%=%/),$(wildcard */)) | \
+		sed -E 's|/[^/]*:func | |' | while read -r folder target; do \
+			echo "fuzz $$folder $$target"; \
+			go test -tags invariants -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) ./$$folder </dev/null; \
+		done
+
+lint: check ## staticcheck and gofumpt too
+	$(each) $(LINT) staticcheck -tags invariants ./...) || exit 1; done
+	@unformatted=$$($(go_files) | xargs -0 $(LINT) gofumpt -l); \
+		if [[ -n $$unformatted ]]; then echo "not formatted (gofumpt -w):"; echo "$$unformatted"; exit 1; fi
+
+docs: ## generate the configuration reference
+	go run ./cmd/streamhouse config --reference >docs/CONFIGURATION.md.new
+	mv docs/CONFIGURATION.md.new docs/CONFIGURATION.md
+
+clean: ## remove all that was built
+	rm -rf bin .cache
