@@ -92,21 +92,21 @@ func (d deriver) probe(t reflect.Type, i int, encode encoder) (probed, error) {
 	set := func(v any) []byte {
 		return encode(func(s reflect.Value) { s.Field(i).Set(reflect.ValueOf(v).Convert(t)) })
 	}
-	zero := func() []byte { return encode(func(s reflect.Value) { s.Field(i).SetZero() }) }
+	null := func() []byte { return encode(func(s reflect.Value) { s.Field(i).SetZero() }) }
 	switch t.Kind() {
 	case reflect.String:
-		return d.compare(field{kind: kindString}, zero(), set("x"), 1)
+		return d.compare(field{kind: kindString}, null(), set("x"), 1)
 	case reflect.Slice:
 		if t.Elem().Kind() == reflect.Uint8 {
-			return d.compare(field{kind: kindBytes}, zero(), set([]byte{1}), 1)
+			return d.compare(field{kind: kindBytes}, null(), set([]byte{1}), 1)
 		}
-		return d.slice(t, i, encode)
+		return d.slice(t, i, encode, null())
 	case reflect.Struct:
 		return d.nested(t, encode, func(s reflect.Value) reflect.Value { return s.Field(i) })
 	case reflect.Pointer:
 		if t.Elem().Kind() == reflect.String {
 			x := encode(func(s reflect.Value) { s.Field(i).Set(reflect.ValueOf(kmsg.StringPtr("x"))) })
-			return d.compare(field{kind: kindString}, zero(), x, 1)
+			return d.compare(field{kind: kindString}, null(), x, 1)
 		}
 		return d.optional(t.Elem(), i, encode)
 	default:
@@ -140,22 +140,22 @@ func (d deriver) compare(f field, base, with []byte, grow int) (probed, error) {
 	return probed{place: tagPlace, tag: uint32(tag), field: f}, nil
 }
 
-func (d deriver) slice(t reflect.Type, i int, encode encoder) (probed, error) {
+// slice learns about an array. null is the encoding without it: a tagged array may
+// be there although it is empty, and a null array is as long as an empty one.
+func (d deriver) slice(t reflect.Type, i int, encode encoder, null []byte) (probed, error) {
 	sized := func(n int, change func(elem reflect.Value)) []byte {
 		return encode(func(s reflect.Value) {
 			s.Field(i).Set(reflect.MakeSlice(t, n, n))
 			for k := range n {
 				setDefaults(s.Field(i).Index(k))
 			}
-			if n > 0 {
-				change(s.Field(i).Index(0))
-			}
+			change(s.Field(i).Index(0))
 		})
 	}
 	none := func(reflect.Value) {}
-	zero, one, two := sized(0, none), sized(1, none), sized(2, none)
+	one, two := sized(1, none), sized(2, none)
 	elem := &field{}
-	p, err := d.compare(field{kind: kindArray, mem: int(t.Elem().Size()), elem: elem}, zero, one, len(two)-len(one))
+	p, err := d.compare(field{kind: kindArray, mem: int(t.Elem().Size()), elem: elem}, null, one, len(two)-len(one))
 	if err != nil || p.place == absent {
 		return p, err
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 )
 
 const (
@@ -116,7 +117,7 @@ func parseHeader(frame []byte) (header, error) {
 // body. The client id is of the old encoding in flexible headers too, which then
 // end with tagged fields, of which Kafka knows none (KIP-482).
 func (h header) rest(flexible bool) (clientID, body []byte, err error) {
-	w := walker{buf: h.tail, flexible: false, budget: len(h.tail)}
+	w := walker{buf: h.tail, budget: math.MaxInt} // nothing of a header is kept
 	n, err := w.length16()
 	if err == nil {
 		clientID, err = w.span(n)
