@@ -1,0 +1,446 @@
+package ingest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/streamhouse/streamhouse/lease"
+	"github.com/streamhouse/streamhouse/metadata"
+	"github.com/streamhouse/streamhouse/protocol/batch"
+	"github.com/streamhouse/streamhouse/segment"
+)
+
+// Errors with which a batch is answered; doc.go has what they mean to the
+// producer.
+var (
+	// ErrFull says that the pool holds MaxBufferedBytes.
+	ErrFull = errors.New("ingest pool is full")
+	// ErrClosed says that the pool takes nothing any more.
+	ErrClosed = errors.New("ingest pool is closed")
+	// ErrUpload says that the batch's object is not in the bucket for sure, and
+	// was not committed.
+	ErrUpload = errors.New("object could not be uploaded")
+	// ErrCommitUnavailable says that the metadata store could not be asked
+	// until the batch's deadline.
+	ErrCommitUnavailable = errors.New("batch could not be committed in time")
+	// ErrOutOfOrderSequence says that the producer's sequence has a gap in front
+	// of the batch, or that it is a duplicate too old to be known.
+	ErrOutOfOrderSequence = errors.New("out of order sequence")
+	// ErrInvalidProducerEpoch says that a newer epoch of the producer has written.
+	ErrInvalidProducerEpoch = errors.New("invalid producer epoch")
+)
+
+// Item is one batch to be committed under a lease.
+type Item struct {
+	Lease *lease.Lease
+	Batch batch.Validated // its bytes must not change until it is answered
+	// LogAppendTime asks for the store's time as the batch's timestamp.
+	LogAppendTime bool
+	Receiver      Receiver
+}
+
+// Receiver takes the answer to one batch.
+type Receiver interface {
+	// Answer is called once, on a goroutine of the pool, and must not block.
+	Answer(Result)
+}
+
+// Result is what became of a batch.
+type Result struct {
+	Err            error // nil if the batch is in the log, now or since earlier
+	BaseOffset     int64 // -1 with an error
+	AppendTime     int64 // ms, of batches with LogAppendTime; else -1
+	LogStartOffset int64 // of the partition; -1 where it is not known
+}
+
+// Failed is the result of a batch that is not in the log.
+func Failed(err error) Result {
+	return Result{Err: err, BaseOffset: -1, AppendTime: -1, LogStartOffset: -1}
+}
+
+// Leases is told of lost leases.
+type Leases interface {
+	// Lose gives up a lease; see lease.Manager.
+	Lose(l *lease.Lease, cause error)
+}
+
+// Objects is where flushes are uploaded to.
+type Objects interface {
+	// Put stores an object that is not there, durably when it returns nil, and
+	// makes the retries that are worth making.
+	Put(ctx context.Context, key string, body []byte) error
+}
+
+// Observer learns of what was committed.
+type Observer interface {
+	// Committed is called after the commit of a flush and before its producers
+	// are answered, in the order of commits and never concurrently. object is
+	// the whole object, or nil if the flush is inline. It and the extents may be
+	// kept, and must not be changed.
+	Committed(id segment.ID, object []byte, extents []metadata.PartitionExtent)
+}
+
+// Environment is what a Pool works with.
+type Environment struct {
+	AgentID   string
+	Session   uuid.UUID // of the agent's registration
+	Leases    Leases
+	Objects   Objects
+	Committer metadata.Committer
+	Observer  Observer
+	Metrics   *Metrics
+	Log       *slog.Logger
+}
+
+// Pool commits batches in the order in which they are added. It is safe for
+// concurrent use.
+type Pool struct {
+	cfg Config
+	env Environment
+
+	wake    chan struct{} // has an element if there may be something to do
+	drained chan struct{} // closed when the pool is closed and empty
+	workers sync.WaitGroup
+
+	mu          sync.Mutex
+	open        buffer
+	line        []*flush // sealed and not settled, in the order of acceptance
+	uploads     int      // flushes of the line that are being uploaded
+	committing  bool     // a commit is in flight, of flushes at the head of the line
+	sequence    uint64
+	puts        bucket
+	inlineBytes bucket
+	buffered    int64 // bytes of what was added and not answered
+	outstanding int   // its batches
+	closed      bool  // Add is refused
+	empty       bool  // drained is closed
+}
+
+// NewPool makes a pool. The configuration must be valid. Nothing happens to
+// what is added before Run.
+func NewPool(cfg Config, env Environment) *Pool {
+	now := time.Now()
+	return &Pool{
+		cfg: cfg, env: env,
+		wake:        make(chan struct{}, 1),
+		drained:     make(chan struct{}),
+		open:        newBuffer(),
+		puts:        newBucket(cfg.PutsPerSecond, cfg.PutBurst, now),
+		inlineBytes: newBucket(cfg.InlineBytesPerSecond, cfg.InlineBurst, now),
+	}
+}
+
+// Add accepts the items, all or none, in their order and behind what was added
+// before. It never blocks on I/O. With ErrFull or ErrClosed, nothing was
+// accepted and nobody will be answered.
+//
+// All items of a partition that are in the pool at a time must be under one
+// lease; whoever adds sees to it.
+func (p *Pool) Add(items []Item) error {
+	var size, records int64
+	for i := range items {
+		size += int64(len(items[i].Batch.Batch))
+		records += int64(items[i].Batch.RecordCount)
+	}
+	now := time.Now()
+	p.mu.Lock()
+	switch {
+	case p.closed:
+		p.mu.Unlock()
+		return ErrClosed
+	case p.buffered+size > p.cfg.MaxBufferedBytes:
+		p.mu.Unlock()
+		return ErrFull
+	}
+	p.buffered += size
+	p.outstanding += len(items)
+	for i := range items {
+		p.open.add(items[i], now)
+		if p.full() {
+			p.seal(inObject, reasonFull, now)
+		}
+	}
+	p.mu.Unlock()
+	p.signal()
+	p.env.Metrics.batches.Add(float64(len(items)))
+	p.env.Metrics.records.Add(float64(records))
+	p.env.Metrics.bytes.Add(float64(size))
+	p.env.Metrics.buffered.Add(float64(size))
+	return nil
+}
+
+// Run flushes and commits until ctx ends, and returns nil then. What is in the
+// pool by then is answered with ErrClosed, or with metadata.ErrUnknownOutcome
+// if it may have been committed; Close before leaves nothing.
+func (p *Pool) Run(ctx context.Context) error {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			p.abort()
+			return nil
+		case <-p.wake:
+		case <-timer.C:
+		}
+		timer.Stop()
+		if after := p.step(ctx); after > 0 {
+			timer.Reset(after)
+		}
+	}
+}
+
+// Close refuses what is added from now on, and returns when all that was added
+// before is flushed, committed and answered, or with an error when ctx ends.
+// Run must go on until then.
+func (p *Pool) Close(ctx context.Context) error {
+	p.mu.Lock()
+	p.closed = true
+	p.mu.Unlock()
+	p.signal()
+	select {
+	case <-p.drained:
+		return nil
+	case <-ctx.Done():
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		return fmt.Errorf("ingest: close with %d batches left: %w", p.outstanding, context.Cause(ctx))
+	}
+}
+
+// step does all that can be done now, and returns when to look again if nothing
+// happens before; 0 is never.
+func (p *Pool) step(ctx context.Context) time.Duration {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	now := time.Now()
+	d := p.cfg.decide(p.view(now))
+	if d.flush {
+		p.seal(d.kind, d.reason, now)
+	}
+	for _, f := range p.line {
+		if f.progress == queued && p.uploads < p.cfg.MaxUploads {
+			f.progress = uploading
+			p.uploads++
+			p.workers.Go(func() { p.upload(ctx, f) })
+		}
+	}
+	if group := p.readyPrefix(); len(group) > 0 && !p.committing {
+		p.committing = true
+		p.workers.Go(func() { p.commit(ctx, group) })
+	}
+	if p.closed && p.outstanding == 0 && !p.empty {
+		p.empty = true
+		close(p.drained)
+	}
+	return d.after
+}
+
+// view is what the flush policy sees. The caller holds mu.
+func (p *Pool) view(now time.Time) view {
+	v := view{
+		bytes:      p.open.bytes,
+		draining:   p.closed,
+		committing: p.committing,
+		putWait:    p.puts.wait(now, 1),
+		inlineWait: p.inlineBytes.wait(now, float64(p.open.bytes)),
+	}
+	if v.bytes > 0 {
+		v.age = now.Sub(p.open.entries[0].accepted)
+	}
+	unfinished := 0
+	for _, f := range p.line {
+		if f.progress == ready {
+			v.committing = true
+		} else {
+			unfinished++
+		}
+	}
+	v.uploading = unfinished > 0
+	v.slot = unfinished < p.cfg.MaxUploads
+	return v
+}
+
+// full says whether the open buffer has reached a limit. The caller holds mu.
+func (p *Pool) full() bool {
+	return p.open.bytes >= p.cfg.MaxBytes ||
+		len(p.open.entries) >= p.cfg.MaxBatches ||
+		len(p.open.leases) >= p.cfg.MaxPartitions
+}
+
+// seal puts the open buffer into the line and pays for it. The caller holds mu.
+func (p *Pool) seal(k kind, r reason, now time.Time) {
+	p.sequence++
+	f := &flush{
+		id: segment.NewID(), sequence: p.sequence, kind: k,
+		entries: p.open.entries, bytes: p.open.bytes, sealed: now,
+	}
+	if k == inline {
+		f.progress = ready
+		p.inlineBytes.take(now, float64(f.bytes))
+	} else {
+		p.puts.take(now, 1)
+	}
+	p.line = append(p.line, f)
+	p.open.reset()
+
+	p.env.Metrics.flushes[k][r].Inc()
+	p.env.Metrics.size.Observe(float64(f.bytes))
+	p.env.Metrics.linger.Observe(now.Sub(f.opened()).Seconds())
+}
+
+// maxGroup bounds the flushes of one commit, and so the size of the statement.
+const maxGroup = 16
+
+// readyPrefix returns the flushes at the head of the line that can be committed.
+// The caller holds mu.
+func (p *Pool) readyPrefix() []*flush {
+	n := 0
+	for n < len(p.line) && n < maxGroup && p.line[n].progress == ready {
+		n++
+	}
+	return slices.Clone(p.line[:n])
+}
+
+// upload makes an object of a flush and stores it.
+func (p *Pool) upload(ctx context.Context, f *flush) {
+	ctx, cancel := context.WithTimeout(ctx, p.cfg.UploadTimeout)
+	defer cancel()
+	begun := time.Now()
+	err := f.encodeObject(p.env.AgentID, p.env.Session)
+	if err == nil {
+		err = p.env.Objects.Put(ctx, segment.ObjectKey(f.id), f.stored)
+	}
+	since(p.env.Metrics.upload, begun)
+
+	var answers []answer
+	p.mu.Lock()
+	p.uploads--
+	if err == nil {
+		f.progress = ready
+	} else {
+		answers = p.fail(f, fmt.Errorf("%w: %w", ErrUpload, err))
+	}
+	p.mu.Unlock()
+	if err != nil {
+		p.env.Metrics.failed.Inc()
+		p.env.Log.Error("object could not be uploaded, its batches are failed",
+			"object", f.id, "bytes", len(f.stored), "batches", len(answers), "error", err)
+	}
+	p.deliver(answers)
+}
+
+// answer is a result on its way.
+type answer struct {
+	e      *entry
+	result Result
+}
+
+// deliver answers batches and wakes the loop. The caller does not hold mu.
+func (p *Pool) deliver(answers []answer) {
+	var size int64
+	for _, a := range answers {
+		size += int64(len(a.e.Batch.Batch))
+		a.e.Receiver.Answer(a.result)
+	}
+	p.mu.Lock()
+	p.buffered -= size
+	p.outstanding -= len(answers)
+	p.mu.Unlock()
+	p.env.Metrics.buffered.Sub(float64(size))
+	p.signal()
+}
+
+// fail takes a flush that was not committed out of the line, and returns the
+// answers to its batches and to the later ones of their streams. The caller
+// holds mu.
+func (p *Pool) fail(f *flush, err error) []answer {
+	at := slices.Index(p.line, f)
+	later := slices.Clone(p.line[at+1:])
+	p.line = slices.Delete(p.line, at, at+1)
+	broken := make(map[stream]error)
+	var answers []answer
+	for i := range f.entries {
+		e := &f.entries[i]
+		if e.err == nil {
+			answers = append(answers, failEntry(e, err, broken))
+		}
+	}
+	return append(answers, p.failSuccessors(broken, later)...)
+}
+
+// failEntry marks a batch as answered with err and its stream as broken.
+func failEntry(e *entry, err error, broken map[stream]error) answer {
+	e.err = err
+	if s := e.stream(); s.producer != batch.NoProducerID {
+		broken[s] = err
+	}
+	return answer{e, Failed(err)}
+}
+
+// failSuccessors fails what is left of broken streams in later flushes and in
+// the open buffer. The caller holds mu.
+func (p *Pool) failSuccessors(broken map[stream]error, later []*flush) (answers []answer) {
+	if len(broken) == 0 {
+		return nil
+	}
+	for _, f := range later {
+		for i := range f.entries {
+			e := &f.entries[i]
+			if err := broken[e.stream()]; err != nil && e.err == nil {
+				e.err = err
+				answers = append(answers, answer{e, Failed(err)})
+			}
+		}
+	}
+	open := p.open.entries
+	p.open.reset()
+	for i := range open {
+		e := &open[i]
+		if err := broken[e.stream()]; err != nil {
+			answers = append(answers, answer{e, Failed(err)})
+		} else {
+			p.open.add(e.Item, e.accepted)
+		}
+	}
+	return answers
+}
+
+// abort answers all that is left at the end of Run.
+func (p *Pool) abort() {
+	p.mu.Lock()
+	p.closed = true
+	p.mu.Unlock()
+	p.workers.Wait()
+
+	p.mu.Lock()
+	var answers []answer
+	for len(p.line) > 0 {
+		answers = append(answers, p.fail(p.line[0], ErrClosed)...)
+	}
+	for i := range p.open.entries {
+		answers = append(answers, answer{&p.open.entries[i], Failed(ErrClosed)})
+	}
+	p.open.reset()
+	if !p.empty {
+		p.empty = true
+		close(p.drained)
+	}
+	p.mu.Unlock()
+	p.deliver(answers)
+}
+
+// signal makes sure that the loop looks again.
+func (p *Pool) signal() {
+	select {
+	case p.wake <- struct{}{}:
+	default:
+	}
+}
