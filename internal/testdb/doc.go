@@ -14,7 +14,7 @@
 //
 // No server outlives the process that started it, however that process ends:
 // each runs under a small shell whose standard input is a pipe from the test.
-// When the pipe closes, the shell kills the server and removes its folder. So no
+// When the pipe closes, the shell ends the server and removes its folder. So no
 // TestMain is needed, and no goroutine is left for leak checks to find. A [Proxy]
 // does run goroutines until the test's cleanups, so tests that use one check for
 // leaks in TestMain (goleak.VerifyTestMain).

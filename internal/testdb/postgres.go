@@ -104,8 +104,9 @@ func newPostgres(settings ...string) (*process, string, error) {
 	}
 	p := &process{
 		name: "PostgreSQL at " + address, dir: dir, args: args, credential: credential,
-		stopSignal: "INT", // the fast shutdown: sessions are ended, a checkpoint is made
-		ready:      func(ctx context.Context) error { return execute(ctx, postgresURL(address), "SELECT 1") },
+		stop:    "INT",  // the fast shutdown: sessions are ended, a checkpoint is made
+		abandon: "QUIT", // the immediate one: frees its shared memory, which a kill does not
+		ready:   func(ctx context.Context) error { return execute(ctx, postgresURL(address), "SELECT 1") },
 	}
 	initdb := exec.Command(filepath.Join(bin, "initdb"), "-D", data, "-U", "postgres",
 		"-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync")

@@ -28,15 +28,15 @@ const (
 // guard is the shell program that runs a server. It tells the server's process
 // id on its standard output and then waits for one line with the name of the
 // signal to end the server with. The end of its standard input means that the
-// test process is gone, or done with the server: then the folder goes too.
+// test process is gone: then the folder goes too.
 const guard = `
-dir=$1 log=$2; shift 2
+dir=$1 log=$2 abandon=$3; shift 3
 "$@" </dev/null >>"$log" 2>&1 & server=$!
 echo "$server"
 if read -r signal; then
 	kill -s "$signal" "$server"; wait "$server"
 else
-	kill -s KILL "$server"; wait "$server"; rm -rf "$dir"
+	kill -s CONT "$server"; kill -s "$abandon" "$server"; wait "$server"; rm -rf "$dir"
 fi
 exit 0`
 
@@ -47,7 +47,8 @@ type process struct {
 	dir        string                          // all the server writes; removed by close
 	args       []string                        // the server's command line
 	credential *syscall.Credential             // nil: the user of the test
-	stopSignal string                          // ends the server in good order
+	stop       string                          // signal that ends the server in good order
+	abandon    string                          // signal that ends it at once, leaving nothing in the system but files
 	ready      func(ctx context.Context) error // nil once the server answers
 
 	mu    sync.Mutex
@@ -63,7 +64,7 @@ func (p *process) start() error {
 	if p.shell != nil {
 		return nil
 	}
-	args := append([]string{"-c", guard, "guard", p.dir, p.logPath()}, p.args...)
+	args := append([]string{"-c", guard, "guard", p.dir, p.logPath(), p.abandon}, p.args...)
 	shell := exec.Command("/bin/sh", args...)
 	shell.Dir = p.dir
 	shell.SysProcAttr = p.sysProcAttr()
@@ -87,7 +88,7 @@ func (p *process) start() error {
 		err = p.waitReady()
 	}
 	if err != nil {
-		return errors.Join(fmt.Errorf("start %s: %w\n%s", p.name, err, p.log()), p.end("KILL"))
+		return errors.Join(fmt.Errorf("start %s: %w\n%s", p.name, err, p.log()), p.dismiss(p.abandon))
 	}
 	return nil
 }
@@ -110,40 +111,40 @@ func (p *process) waitReady() error {
 	})
 }
 
-// stop ends the server with its own stop signal, kill with SIGKILL for all of
-// its processes at once. Both return when nothing of it is left running.
-func (p *process) stop() error { return p.finish(p.stopSignal) }
-func (p *process) kill() error { return p.finish("KILL") }
-
-func (p *process) finish(signal string) error {
+// end ends the server with a signal that lets it end its children.
+func (p *process) end(signal string) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.shell == nil {
 		return nil
 	}
-	var family []int
-	var err error
-	if signal == "KILL" {
-		// Frozen first, so that no process of it sees another one die, and none
-		// is born unseen.
-		family, err = p.freeze()
-	} else {
-		p.thaw()
+	p.thaw()
+	return p.dismiss(signal)
+}
+
+// kill ends all of the server's processes with SIGKILL, and returns when nothing
+// of it is left running. They are frozen first, so that none sees another one
+// die, and none is born unseen.
+func (p *process) kill() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.shell == nil {
+		return nil
 	}
-	err = errors.Join(err, p.end(signal))
-	for _, pid := range family {
-		_ = syscall.Kill(pid, syscall.SIGKILL) // gone already is fine
-	}
+	children, err := p.freeze()
+	err = errors.Join(err, p.dismiss("KILL"))
 	ctx, cancel := context.WithTimeout(context.Background(), stopTimeout)
 	defer cancel()
-	for _, pid := range family {
+	for _, pid := range children {
+		_ = syscall.Kill(pid, syscall.SIGKILL) // gone already is fine
 		err = errors.Join(err, poll(ctx, func() (bool, error) { return !alive(pid), nil }))
 	}
 	return err
 }
 
-// end has the guard end the server, and waits for both. The lock is held.
-func (p *process) end(signal string) error {
+// dismiss has the guard signal the server, and waits for the end of both. The
+// lock is held.
+func (p *process) dismiss(signal string) error {
 	_, err := io.WriteString(p.stdin, signal+"\n")
 	impatience := time.AfterFunc(stopTimeout, func() { _ = syscall.Kill(p.pid, syscall.SIGKILL) })
 	defer impatience.Stop()
@@ -216,7 +217,7 @@ func (p *process) children() []int {
 
 // close ends the server for good and removes its folder.
 func (p *process) close() error {
-	return errors.Join(p.kill(), os.RemoveAll(p.dir))
+	return errors.Join(p.end(p.abandon), os.RemoveAll(p.dir))
 }
 
 func (p *process) logPath() string { return filepath.Join(p.dir, "server.log") }

@@ -97,7 +97,7 @@ func newS3() (*process, string, error) {
 	}
 	accessKey, secretKey := s3Credentials()
 	p := &process{
-		name: "S3 server at " + address, dir: dir, stopSignal: "TERM",
+		name: "S3 server at " + address, dir: dir, stop: "TERM", abandon: "KILL",
 		args:  []string{program, "-address", address, "-dir", dir, "-access-key", accessKey, "-secret-key", secretKey},
 		ready: func(ctx context.Context) error { return s3Ready(ctx, address) },
 	}

@@ -28,7 +28,7 @@ func newServer(t testing.TB, p *process, address string) *Server {
 func (s *Server) Addr() string { return s.address }
 
 // Stop ends the server in good order; what it has acknowledged is on disk.
-func (s *Server) Stop() { s.t.Helper(); s.report(s.process.stop()) }
+func (s *Server) Stop() { s.t.Helper(); s.report(s.process.end(s.process.stop)) }
 
 // Kill ends all of the server's processes with SIGKILL.
 func (s *Server) Kill() { s.t.Helper(); s.report(s.process.kill()) }
