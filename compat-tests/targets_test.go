@@ -8,9 +8,14 @@ import (
 	"testing"
 	"time"
 
+	"go.uber.org/goleak"
+
 	"github.com/streamhouse/streamhouse/compat-tests/apachekafka"
+	"github.com/streamhouse/streamhouse/compat-tests/harness"
 	"github.com/streamhouse/streamhouse/compat-tests/toolchain"
 )
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // A node is one broker of a target, that can be killed and started again at the same address.
 type node interface {
@@ -23,7 +28,6 @@ type node interface {
 
 // A target is a set of brokers to test, all running.
 type target struct {
-	name  string
 	nodes []node
 }
 
@@ -35,8 +39,21 @@ func (t target) bootstrap() []string {
 	return addresses
 }
 
+// shortLeases let partitions move soon after an agent was killed.
+var shortLeases = []string{"STREAMHOUSE_LEASE_DURATION=5s", "STREAMHOUSE_HEARTBEAT_INTERVAL=2s"}
+
 // targets are the ways to start a target. Each ends with its test.
 var targets = map[string]func(*testing.T) target{
+	"embedded": func(t *testing.T) target {
+		return target{nodes: []node{harness.Embedded(t, shortLeases...)}}
+	},
+	"cluster": func(t *testing.T) target {
+		var nodes []node
+		for _, agent := range harness.Cluster(t, 2, shortLeases...) {
+			nodes = append(nodes, agent)
+		}
+		return target{nodes: nodes}
+	},
 	"apachekafka": startKafka,
 }
 
@@ -73,7 +90,7 @@ func startKafka(t *testing.T) target {
 			t.Error(err)
 		}
 	})
-	return target{name: "apachekafka", nodes: []node{broker}}
+	return target{nodes: []node{broker}}
 }
 
 func java(t *testing.T) toolchain.Java {

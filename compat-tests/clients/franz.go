@@ -171,12 +171,13 @@ func take(ctx context.Context, client *kgo.Client, n int) ([]scenario.Record, er
 		if err := fetches.Err(); err != nil {
 			return nil, fmt.Errorf("after %d of %d records: %w", len(records), n, err)
 		}
-		fetches.EachRecord(func(r *kgo.Record) { records = append(records, fromFranz(r)) })
+		fetches.EachRecord(func(r *kgo.Record) { records = append(records, FromFranz(r)) })
 	}
 	return records, nil
 }
 
-func fromFranz(r *kgo.Record) scenario.Record {
+// FromFranz returns franz-go's record as a scenario's.
+func FromFranz(r *kgo.Record) scenario.Record {
 	record := scenario.Record{Partition: r.Partition, Offset: r.Offset, Timestamp: r.Timestamp.UnixMilli(), Key: r.Key, Value: r.Value}
 	for _, h := range r.Headers {
 		record.Headers = append(record.Headers, scenario.Header{Key: h.Key, Value: h.Value})

@@ -29,36 +29,49 @@ func Brokers(ctx context.Context, client *kgo.Client) ([]int32, error) {
 	return brokers.NodeIDs(), nil
 }
 
-// Log fetches the batches of a partition from one broker, whether or not Metadata names it as the leader, from offset 0
-// up to end, and demands that they are valid, follow each other without a gap, and stop at end. A broker that has not
-// learned of the latest batches may take its time, within ctx.
-func Log(ctx context.Context, client *kgo.Client, broker int32, topic string, partition int32, end int64) ([]kmsg.RecordBatch, error) {
+// Log is a partition as a broker served it.
+type Log struct {
+	Batches []kmsg.RecordBatch
+	Records []*kgo.Record
+}
+
+// Fetch reads a partition from one broker, whether or not Metadata names it as the leader, from offset 0 up to end, and
+// demands that the batches are valid, follow each other without a gap, and stop at end. A broker that has not learned
+// of the latest batches may take its time, within ctx.
+func Fetch(ctx context.Context, client *kgo.Client, broker int32, topic string, partition int32, end int64) (Log, error) {
+	var log Log
 	topics, err := kadm.NewClient(client).ListTopics(ctx, topic)
 	if err := errors.Join(err, topics.Error()); err != nil {
-		return nil, fmt.Errorf("look %s up: %w", topic, err)
+		return log, fmt.Errorf("look %s up: %w", topic, err)
 	}
-	var batches []kmsg.RecordBatch
 	for next := int64(0); next < end; {
+		where := fmt.Sprintf("%s-%d at %d from broker %d", topic, partition, next, broker)
 		fetched, err := fetch(ctx, client.Broker(int(broker)), topics[topic], partition, next)
 		if err != nil {
-			return nil, fmt.Errorf("fetch %s-%d at %d from broker %d: %w", topic, partition, next, broker, err)
+			return log, fmt.Errorf("fetch %s: %w", where, err)
 		}
-		more, err := parse(fetched.RecordBatches)
+		batches, err := parse(fetched.RecordBatches)
 		if err != nil {
-			return nil, fmt.Errorf("%s-%d at %d from broker %d: %w", topic, partition, next, broker, err)
+			return log, fmt.Errorf("%s: %w", where, err)
 		}
-		for _, b := range more {
+		decoded, _ := kgo.ProcessFetchPartition(kgo.ProcessFetchPartitionOpts{Offset: next, Topic: topic, Partition: partition},
+			&fetched, kgo.DefaultDecompressor(), nil)
+		if decoded.Err != nil {
+			return log, fmt.Errorf("decode %s: %w", where, decoded.Err)
+		}
+		for _, b := range batches {
 			if b.FirstOffset != next {
-				return nil, fmt.Errorf("%w: %s-%d: a batch at offset %d where %d follows", ErrBadBatch, topic, partition, b.FirstOffset, next)
+				return log, fmt.Errorf("%w: %s: a batch at offset %d where %d follows", ErrBadBatch, where, b.FirstOffset, next)
 			}
 			next += int64(b.LastOffsetDelta) + 1
 		}
 		if max(next, fetched.HighWatermark) > end {
-			return nil, fmt.Errorf("broker %d serves %s-%d up to %d with the high watermark %d, want no more than %d", broker, topic, partition, next, fetched.HighWatermark, end)
+			return log, fmt.Errorf("%s: served up to %d with the high watermark %d, want no more than %d", where, next, fetched.HighWatermark, end)
 		}
-		batches = append(batches, more...)
+		log.Batches = append(log.Batches, batches...)
+		log.Records = append(log.Records, decoded.Records...)
 	}
-	return batches, nil
+	return log, nil
 }
 
 func fetch(ctx context.Context, broker *kgo.Broker, topic kadm.TopicDetail, partition int32, offset int64) (kmsg.FetchResponseTopicPartition, error) {
