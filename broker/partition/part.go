@@ -1,0 +1,190 @@
+package partition
+
+import (
+	"errors"
+	"slices"
+	"sync"
+
+	"github.com/streamhouse/streamhouse/broker/ingest"
+	"github.com/streamhouse/streamhouse/lease"
+	"github.com/streamhouse/streamhouse/protocol/batch"
+)
+
+// phase is what a part is about.
+type phase uint8
+
+const (
+	steady   phase = iota // appends go into the pool as long as the lease is held
+	draining              // appends wait for those of a lost lease to leave the pool
+	asking                // appends wait for a lease that is being asked for
+)
+
+// part is what the table knows of a partition. Its mutex is taken before the
+// table's and before the pool's.
+type part struct {
+	key   lease.Key
+	table *Table
+
+	mu sync.Mutex
+	// lease is the last one, held or not; nil before the first.
+	lease *lease.Lease
+	// inPool counts the appends in the pool, which are all under lease.
+	inPool  int // 0 when asking
+	phase   phase
+	waiting []*slot // in the order of acceptance; none when steady
+	// gone: the table has forgotten this part, or is about to. Nothing is added.
+	gone bool
+}
+
+// accept takes an append: it either goes into the pool, as an item that was
+// appended to items, or waits, or is decided.
+func (pt *part) accept(s *slot, items []ingest.Item) (_ []ingest.Item, accepted bool) {
+	pt.mu.Lock()
+	defer pt.mu.Unlock()
+	if pt.gone {
+		return items, false
+	}
+	s.part = pt
+	switch {
+	case pt.phase == steady && pt.lease != nil && pt.lease.Held():
+		pt.inPool++
+		return append(items, s.item()), true
+	case len(pt.waiting) >= pt.table.cfg.MaxWaiting:
+		s.decide(ingest.Failed(ingest.ErrFull))
+		return items, true
+	}
+	pt.waiting = append(pt.waiting, s)
+	if pt.phase == steady {
+		pt.phase = draining
+		pt.settle()
+	}
+	return items, true
+}
+
+// settle goes on when the last append of a lost lease has left the pool. The
+// caller holds mu.
+func (pt *part) settle() {
+	switch {
+	case pt.inPool > 0:
+	case pt.phase == draining:
+		pt.phase = asking
+		if !pt.table.want(pt) {
+			pt.refuse(ErrClosed)
+		}
+	case pt.phase == steady && pt.lease != nil && !pt.lease.Held():
+		pt.forget()
+	}
+}
+
+// acquired takes the outcome of the acquisition.
+func (pt *part) acquired(a lease.Acquired) {
+	pt.mu.Lock()
+	defer pt.mu.Unlock()
+	if a.Err != nil {
+		pt.refuse(a.Err)
+		return
+	}
+	pt.phase = steady
+	pt.lease = a.Lease
+	pt.table.watch(pt, a.Lease)
+	waiting := pt.waiting
+	pt.waiting = nil
+	if len(waiting) == 0 {
+		return // all were withdrawn
+	}
+	items := make([]ingest.Item, len(waiting))
+	for i, s := range waiting {
+		items[i] = s.item()
+	}
+	pt.inPool += len(items)
+	if err := pt.table.pool.Add(items); err != nil {
+		pt.inPool -= len(items)
+		decideAll(waiting, err)
+	}
+}
+
+// refuse fails all that waits and forgets the partition. The caller holds mu,
+// and nothing is in the pool.
+func (pt *part) refuse(err error) {
+	waiting := pt.waiting
+	pt.waiting, pt.phase = nil, steady
+	pt.forget()
+	decideAll(waiting, err)
+}
+
+// answered takes note that the pool has decided a slot.
+func (pt *part) answered(s *slot, err error) {
+	pt.mu.Lock()
+	defer pt.mu.Unlock()
+	pt.inPool--
+	// The sequence of the producer is broken: see class Q of package ingest.
+	if err != nil && !errors.Is(err, ingest.ErrOutOfOrderSequence) && !errors.Is(err, ingest.ErrInvalidProducerEpoch) {
+		decideAll(pt.takeSuccessors(s, 0), err)
+	}
+	pt.settle()
+}
+
+// returned takes note that the pool did not take n appends.
+func (pt *part) returned(n int) {
+	pt.mu.Lock()
+	defer pt.mu.Unlock()
+	pt.inPool -= n
+	pt.settle()
+}
+
+// close fails what waits. What was asked for is granted to nobody.
+func (pt *part) close() {
+	pt.mu.Lock()
+	defer pt.mu.Unlock()
+	waiting := pt.waiting
+	pt.waiting = nil
+	decideAll(waiting, ErrClosed)
+}
+
+// lost takes note that the lease has ended.
+func (pt *part) lost(l *lease.Lease) {
+	pt.mu.Lock()
+	defer pt.mu.Unlock()
+	if pt.lease == l {
+		pt.settle()
+	}
+}
+
+// withdraw decides a slot that waits, and those of its producer behind it.
+func (pt *part) withdraw(s *slot) {
+	pt.mu.Lock()
+	defer pt.mu.Unlock()
+	at := slices.Index(pt.waiting, s)
+	if at < 0 {
+		return
+	}
+	pt.waiting = slices.Delete(pt.waiting, at, at+1)
+	decideAll(append([]*slot{s}, pt.takeSuccessors(s, at)...), ErrNotAppended)
+}
+
+// takeSuccessors takes the slots of s's idempotent producer out of the queue,
+// from a place on. The caller holds mu.
+func (pt *part) takeSuccessors(s *slot, from int) (taken []*slot) {
+	if s.Batch.ProducerID == batch.NoProducerID {
+		return nil
+	}
+	kept := pt.waiting[:from]
+	for _, w := range pt.waiting[from:] {
+		if w.Batch.ProducerID == s.Batch.ProducerID {
+			taken = append(taken, w)
+		} else {
+			kept = append(kept, w)
+		}
+	}
+	clear(pt.waiting[len(kept):])
+	pt.waiting = kept
+	return taken
+}
+
+// forget drops the partition's memory. The caller holds mu.
+func (pt *part) forget() {
+	if !pt.gone {
+		pt.gone = true
+		pt.table.remove(pt)
+	}
+}

@@ -1,0 +1,209 @@
+package partition
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/streamhouse/streamhouse/broker/ingest"
+	"github.com/streamhouse/streamhouse/lease"
+	"github.com/streamhouse/streamhouse/protocol/batch"
+)
+
+var (
+	// ErrTimeout says that the append was not decided in time, and may be.
+	ErrTimeout = errors.New("append was not decided in time")
+	// ErrNotAppended says that there was no lease in time: nothing was and will
+	// be written.
+	ErrNotAppended = errors.New("no lease was acquired in time")
+	// ErrClosed says that the agent is shutting down: nothing was written.
+	ErrClosed = errors.New("partition table is closed")
+)
+
+// Config sets the limits of a Table.
+type Config struct {
+	// AcquireTimeout bounds the acquisition of a lease, with its retries.
+	AcquireTimeout time.Duration
+	// MaxWaiting is how many appends of one partition may wait for its lease.
+	MaxWaiting int
+}
+
+// DefaultConfig returns the limits that suit every agent.
+func DefaultConfig() Config { return Config{AcquireTimeout: 10 * time.Second, MaxWaiting: 1024} }
+
+// Append is one validated batch for one partition.
+type Append struct {
+	Key           lease.Key
+	Batch         batch.Validated // its bytes must not change until it is decided
+	LogAppendTime bool            // the store's time becomes the timestamp
+}
+
+// Table appends to the partitions that the agent leads, and acquires the leases
+// of those that it does not. It is safe for concurrent use.
+type Table struct {
+	cfg    Config
+	leases *lease.Manager
+	pool   *ingest.Pool
+
+	wake chan struct{} // has an element if wanted may not be empty
+
+	mu     sync.RWMutex
+	parts  map[lease.Key]*part
+	wanted []*part // whose leases are to be asked for
+	closed bool    // nothing is accepted
+	ended  bool    // Run has returned: no lease is asked for
+}
+
+// NewTable makes a table, which is the only user of the pool.
+func NewTable(cfg Config, leases *lease.Manager, pool *ingest.Pool) *Table {
+	return &Table{
+		cfg: cfg, leases: leases, pool: pool,
+		wake:  make(chan struct{}, 1),
+		parts: make(map[lease.Key]*part),
+	}
+}
+
+// Append accepts batches and returns at once. For each partition, the order of
+// the calls is the order in the log; batches of one call for one partition are
+// in their order.
+func (t *Table) Append(appends []Append) *Pending {
+	p := newPending(appends)
+	t.mu.RLock()
+	closed := t.closed
+	t.mu.RUnlock()
+	items := make([]ingest.Item, 0, len(appends))
+	for i := range p.slots {
+		s := &p.slots[i]
+		if closed {
+			s.decide(ingest.Failed(ErrClosed))
+			continue
+		}
+		for accepted := false; !accepted; {
+			items, accepted = t.part(s.Key).accept(s, items)
+		}
+	}
+	if len(items) == 0 {
+		return p
+	}
+	if err := t.pool.Add(items); err != nil {
+		for _, it := range items {
+			s := it.Receiver.(*slot)
+			s.part.returned(1)
+			s.decide(ingest.Failed(err))
+		}
+	}
+	return p
+}
+
+// Run acquires the leases that appends wait for, until ctx ends, and returns
+// nil then. What waits is failed with ErrClosed.
+func (t *Table) Run(ctx context.Context) error {
+	var acquisitions sync.WaitGroup
+	for {
+		select {
+		case <-ctx.Done():
+			acquisitions.Wait()
+			t.end()
+			return nil
+		case <-t.wake:
+		}
+		t.mu.Lock()
+		wanted := t.wanted
+		t.wanted = nil
+		t.mu.Unlock()
+		if len(wanted) > 0 {
+			acquisitions.Go(func() { t.acquire(ctx, wanted) })
+		}
+	}
+}
+
+// Close refuses what is appended from now on, fails what waits for a lease, and
+// returns when all that is in the pool is decided, or with an error when ctx
+// ends. Leases are not released: that is the next step of a shutdown.
+func (t *Table) Close(ctx context.Context) error {
+	t.mu.Lock()
+	t.closed = true
+	var parts []*part
+	for _, pt := range t.parts {
+		parts = append(parts, pt)
+	}
+	t.mu.Unlock()
+	for _, pt := range parts {
+		pt.close()
+	}
+	return t.pool.Close(ctx)
+}
+
+// acquire asks for the leases of parts in one go.
+func (t *Table) acquire(ctx context.Context, wanted []*part) {
+	ctx, cancel := context.WithTimeoutCause(ctx, t.cfg.AcquireTimeout, ErrNotAppended)
+	defer cancel()
+	keys := make([]lease.Key, len(wanted))
+	for i, pt := range wanted {
+		keys[i] = pt.key
+	}
+	for i, a := range t.leases.Acquire(ctx, keys) {
+		if a.Err != nil && ctx.Err() != nil {
+			a.Err = fmt.Errorf("%w: %w", ErrNotAppended, a.Err)
+		}
+		wanted[i].acquired(a)
+	}
+}
+
+// want asks for the lease of a part; false if nobody does that any more.
+func (t *Table) want(pt *part) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.ended {
+		return false
+	}
+	t.wanted = append(t.wanted, pt)
+	select {
+	case t.wake <- struct{}{}:
+	default:
+	}
+	return true
+}
+
+// end fails what waits for leases that nobody asks for any more.
+func (t *Table) end() {
+	t.mu.Lock()
+	t.closed, t.ended = true, true
+	wanted := t.wanted
+	t.wanted = nil
+	t.mu.Unlock()
+	for _, pt := range wanted {
+		pt.acquired(lease.Acquired{Err: ErrClosed})
+	}
+}
+
+// part returns the part of a key, a new one if there is none.
+func (t *Table) part(k lease.Key) *part {
+	t.mu.RLock()
+	pt := t.parts[k]
+	t.mu.RUnlock()
+	if pt != nil {
+		return pt
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if pt = t.parts[k]; pt == nil {
+		pt = &part{key: k, table: t}
+		t.parts[k] = pt
+	}
+	return pt
+}
+
+// remove forgets a part.
+func (t *Table) remove(pt *part) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	delete(t.parts, pt.key)
+}
+
+// watch tells the part when its lease ends.
+func (t *Table) watch(pt *part, l *lease.Lease) {
+	context.AfterFunc(l.Context(), func() { pt.lost(l) })
+}
