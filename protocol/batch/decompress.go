@@ -384,17 +384,21 @@ var wideZstd = sync.OnceValues(func() (*zstd.Decoder, error) {
 // that it is never much larger than the output or larger than max. One such frame
 // is decoded at a time: they are rare, and costly in memory.
 func decodeWideZstd(src []byte, max int64) ([]byte, error) {
+	const maxBlock = 128 << 10
 	d, err := wideZstd()
 	if err != nil {
 		return nil, err
 	}
 	for size := min(max, 1<<20); ; size = min(max, 4*size) {
-		out, err := d.DecodeAll(src, make([]byte, 0, size))
-		if !errors.Is(err, zstd.ErrDecoderSizeExceeded) {
-			return out, err
-		}
-		if size == max {
+		// With room for one more block, a block that does not fit leaves more
+		// than size bytes behind; any other error leaves what it likes.
+		out, err := d.DecodeAll(src, make([]byte, 0, size+maxBlock))
+		short := int64(len(out)) > size || errors.Is(err, zstd.ErrDecoderSizeExceeded)
+		switch {
+		case short && size == max:
 			return nil, ErrTooLarge
+		case err == nil || !short:
+			return out, err
 		}
 	}
 }

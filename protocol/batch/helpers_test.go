@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/twmb/franz-go/pkg/kerr"
 
 	"github.com/streamhouse/streamhouse/protocol/batch"
@@ -55,6 +56,9 @@ func records(n, size int) []batchtest.Record {
 	}
 	return rs
 }
+
+// sameBytes tells null from empty, and spares cmp the comparison byte by byte.
+var sameBytes = cmp.Comparer(func(a, b []byte) bool { return (a == nil) == (b == nil) && bytes.Equal(a, b) })
 
 // refusal returns the code and the error of a batch that must be refused.
 func refusal(t *testing.T, b []byte, r *batch.Rules) (*kerr.Error, *batch.Error) {

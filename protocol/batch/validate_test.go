@@ -343,7 +343,7 @@ func TestLogAppendTimeReplacesTimestamps(t *testing.T) {
 		for i := range rs {
 			rs[i].Timestamp = now.UnixMilli()
 		}
-		if diff := cmp.Diff(rs, got); diff != "" {
+		if diff := cmp.Diff(rs, got, sameBytes); diff != "" {
 			t.Errorf("%v (-want +got):\n%s", codec, diff)
 		}
 	}
