@@ -22,7 +22,7 @@ func (s *Store) DeleteRecords(ctx context.Context, key lease.Key, offset int64) 
 		logStart = -1
 		err := tx.Run(ctx, Stmt{
 			SQL: `SELECT log_start_offset, high_watermark FROM partitions
-				WHERE topic_id = $1 AND partition = $2` + s.d.ForUpdate(),
+				WHERE topic_id = $1 AND partition = $2 ` + s.d.ForUpdate(),
 			Args: of,
 			Each: func(r Row) error { return r.Scan(&logStart, &high) },
 		})
@@ -34,9 +34,9 @@ func (s *Store) DeleteRecords(ctx context.Context, key lease.Key, offset int64) 
 		case err != nil:
 			return err
 		case logStart < 0:
-			return unknownPartition(key)
+			return refuse(unknownPartition(key))
 		case to < 0 || to > high:
-			return fmt.Errorf("%w: %d, with the high watermark at %d", metadata.ErrOffsetOutOfRange, offset, high)
+			return refuse(fmt.Errorf("%w: %d, with the high watermark at %d", metadata.ErrOffsetOutOfRange, offset, high))
 		case to <= logStart:
 			return nil
 		}

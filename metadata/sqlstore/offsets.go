@@ -20,7 +20,7 @@ func (s *Store) writeAsShard(ctx context.Context, op string, fence []any, shard 
 	err := Retry(ctx, s.d, op, func() error {
 		led = false
 		return s.db.Write(ctx,
-			Stmt{SQL: shardLed + s.d.ForUpdate(), Args: fence, Each: func(Row) error { led = true; return nil }},
+			Stmt{SQL: shardLed + ` ` + s.d.ForUpdate(), Args: fence, Each: func(Row) error { led = true; return nil }},
 			stmt)
 	})
 	if err == nil && !led {

@@ -3,6 +3,7 @@ package sqlstore
 import (
 	"context"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"time"
@@ -110,13 +111,17 @@ const (
 
 // Retry runs a transaction until it does not lose a conflict, and wraps its
 // error by what it means for a writer: metadata.ErrUnavailable,
-// metadata.ErrUnknownOutcome, or the error of the statement or of the work.
+// metadata.ErrUnknownOutcome, or the error of the statement.
 func Retry(ctx context.Context, d Dialect, op string, transaction func() error) error {
 	delay := retryDelayMin
 	for attempt := 1; ; attempt++ {
 		err := transaction()
 		if err == nil {
 			return nil
+		}
+		var refused *refusal
+		if errors.As(err, &refused) {
+			return fmt.Errorf("metadata: %s: %w", op, refused.reason)
 		}
 		class := d.Classify(err)
 		if class == Conflict && attempt < retryAttempts && pause(ctx, delay) {
@@ -132,6 +137,19 @@ func Retry(ctx context.Context, d Dialect, op string, transaction func() error) 
 			return fmt.Errorf("metadata: %s: %w", op, err)
 		}
 	}
+}
+
+// refusal is the error of a transaction's work, and not of the database.
+type refusal struct{ reason error }
+
+func (r *refusal) Error() string { return r.reason.Error() }
+
+// refuse ends a transaction for a reason that the caller is told; nil is none.
+func refuse(reason error) error {
+	if reason == nil {
+		return nil
+	}
+	return &refusal{reason}
 }
 
 // pause waits for a random time up to about d; false if ctx ended first.

@@ -61,12 +61,12 @@ func (s *Store) insertPartitions(topic uuid.UUID, first, total int32) Stmt {
 func (s *Store) lockTopic(ctx context.Context, tx Runner, id uuid.UUID) (partitions int32, configs string, err error) {
 	found := false
 	err = tx.Run(ctx, Stmt{
-		SQL:  `SELECT partitions, configs FROM topics WHERE topic_id = $1 AND deleted_at IS NULL` + s.d.ForUpdate(),
+		SQL:  `SELECT partitions, configs FROM topics WHERE topic_id = $1 AND deleted_at IS NULL ` + s.d.ForUpdate(),
 		Args: []any{id[:]},
 		Each: func(r Row) error { found = true; return r.Scan(&partitions, &configs) },
 	})
 	if err == nil && !found {
-		err = fmt.Errorf("%w: %s", metadata.ErrUnknownTopic, id)
+		err = refuse(fmt.Errorf("%w: %s", metadata.ErrUnknownTopic, id))
 	}
 	return partitions, configs, err
 }
@@ -80,7 +80,7 @@ func (s *Store) DeleteTopic(ctx context.Context, id uuid.UUID) error {
 		}
 		of := []any{id[:]}
 		return tx.Run(ctx,
-			Stmt{SQL: `SELECT 1 FROM partitions WHERE topic_id = $1 ORDER BY partition` + s.d.ForUpdate(), Args: of},
+			Stmt{SQL: `SELECT 1 FROM partitions WHERE topic_id = $1 ORDER BY partition ` + s.d.ForUpdate(), Args: of},
 			Stmt{SQL: `DELETE FROM extents WHERE topic_id = $1`, Args: of},
 			Stmt{SQL: `DELETE FROM producers WHERE topic_id = $1`, Args: of},
 			Stmt{SQL: `DELETE FROM leader_epochs WHERE topic_id = $1`, Args: of},
@@ -103,7 +103,7 @@ func (s *Store) AddPartitions(ctx context.Context, id uuid.UUID, total int32) er
 			return err
 		}
 		if total <= today {
-			return fmt.Errorf("%w: %d, and %d are there", metadata.ErrInvalidPartitions, total, today)
+			return refuse(fmt.Errorf("%w: %d, and %d are there", metadata.ErrInvalidPartitions, total, today))
 		}
 		return tx.Run(ctx,
 			Stmt{SQL: bumpVersion},
@@ -123,7 +123,7 @@ func (s *Store) AlterTopicConfigs(ctx context.Context, topicID uuid.UUID, c meta
 			return err
 		}
 		if configs, err = changeConfigs(configs, c); err != nil {
-			return err
+			return refuse(err)
 		}
 		return tx.Run(ctx,
 			Stmt{SQL: bumpVersion},
@@ -146,7 +146,7 @@ func (s *Store) AlterClusterConfigs(ctx context.Context, c metadata.ConfigChange
 			return err
 		}
 		if configs, err = changeConfigs(configs, c); err != nil {
-			return err
+			return refuse(err)
 		}
 		return tx.Run(ctx, Stmt{SQL: `UPDATE cluster SET configs = $1`, Args: []any{configs}})
 	})
