@@ -157,7 +157,7 @@ func TestIdleTimeout(t *testing.T) {
 			t.Errorf("closed after %v", d)
 		}
 		f.wantClosed(closeIdle, 1)
-		time.Sleep(5 * time.Minute) // the bubble's clock: the poll takes so long
+		<-time.After(5 * time.Minute) // the bubble's clock: the poll takes so long
 		g.open("poll")
 		polling.want(1)
 		polling.wantEnd()
@@ -178,7 +178,7 @@ func TestAPeerThatTakesNoRepliesIsClosed(t *testing.T) {
 	inBubble(t, ServerConfig{WriteTimeout: time.Second}, map[int16]HandlerFunc{keyHeartbeat: respond}, func(t *testing.T, f *fixture) {
 		c := f.dial()
 		c.send(1, heartbeat("a"), heartbeat("b"))
-		time.Sleep(2 * time.Second) // the bubble's clock
+		<-time.After(2 * time.Second) // the bubble's clock
 		f.wantClosed(closeSlow, 1)
 		c.wantEnd()
 	})

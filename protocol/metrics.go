@@ -8,15 +8,15 @@ import (
 
 // Metrics are what servers report, all under streamhouse_kafka.
 type Metrics struct {
-	requests        *prometheus.CounterVec
-	duration        *prometheus.HistogramVec
-	requestBytes    prometheus.Counter
-	responseBytes   prometheus.Counter
-	connections     prometheus.Gauge
-	connectionsOpen prometheus.Counter
-	closed          map[closeReason]prometheus.Counter
-	requestMemory   prometheus.Gauge
-	panics          prometheus.Counter
+	requests      *prometheus.CounterVec
+	duration      *prometheus.HistogramVec
+	requestBytes  prometheus.Counter
+	responseBytes prometheus.Counter
+	connections   prometheus.Gauge
+	accepted      prometheus.Counter
+	closed        map[closeReason]prometheus.Counter
+	requestMemory prometheus.Gauge
+	panics        prometheus.Counter
 }
 
 // apiMetrics are those of one API.
@@ -44,13 +44,13 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 			// 250 µs to 65 s: a cached answer to the longest rebalance.
 			Buckets: prometheus.ExponentialBuckets(0.00025, 2, 19),
 		}, []string{"api"}),
-		requestBytes:    auto.NewCounter(counter("request_bytes_total", "Bytes of requests read.")),
-		responseBytes:   auto.NewCounter(counter("response_bytes_total", "Bytes of replies written.")),
-		connections:     auto.NewGauge(gauge("connections", "Open connections.")),
-		connectionsOpen: auto.NewCounter(counter("connections_total", "Connections accepted.")),
-		requestMemory:   auto.NewGauge(gauge("request_memory_bytes", "Bytes of request memory that requests in flight hold.")),
-		panics:          auto.NewCounter(counter("handler_panics_total", "Panics of handlers.")),
-		closed:          map[closeReason]prometheus.Counter{},
+		requestBytes:  auto.NewCounter(counter("request_bytes_total", "Bytes of requests read.")),
+		responseBytes: auto.NewCounter(counter("response_bytes_total", "Bytes of replies written.")),
+		connections:   auto.NewGauge(gauge("connections", "Open connections.")),
+		accepted:      auto.NewCounter(counter("connections_total", "Connections accepted.")),
+		requestMemory: auto.NewGauge(gauge("request_memory_bytes", "Bytes of request memory that requests in flight hold.")),
+		panics:        auto.NewCounter(counter("handler_panics_total", "Panics of handlers.")),
+		closed:        map[closeReason]prometheus.Counter{},
 	}
 	closed := auto.NewCounterVec(counter("connections_closed_total", "Connections ended, by reason."), []string{"reason"})
 	for _, reason := range closeReasons {

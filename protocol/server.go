@@ -144,7 +144,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 			cut()
 			return fmt.Errorf("accept on %s: %w", l.Addr(), err)
 		}
-		s.metrics.connectionsOpen.Inc()
+		s.metrics.accepted.Inc()
 		select {
 		case s.places <- struct{}{}:
 		default:
