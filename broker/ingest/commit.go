@@ -140,9 +140,7 @@ func (p *Pool) abandon(group []*flush, doubt bool, cause error) {
 // settle answers the batches of a commit that the store has answered.
 func (p *Pool) settle(group []*flush, a *attempt, results [][]metadata.CommitResult) {
 	for i, f := range a.flushes {
-		if extents := metadata.ExtentsOf(&a.commit.Objects[i], results[i]); len(extents) > 0 {
-			p.env.Observer.Committed(f.id, f.object(), extents)
-		}
+		p.observe(f, &a.commit.Objects[i], results[i])
 	}
 	var answers []answer
 	broken := make(map[stream]error)
@@ -155,6 +153,23 @@ func (p *Pool) settle(group []*flush, a *attempt, results [][]metadata.CommitRes
 	answers = append(answers, p.failSuccessors(broken, p.line[len(group):])...)
 	p.mu.Unlock()
 	p.finish(group, answers)
+}
+
+// observe shows the observer what became of a flush.
+func (p *Pool) observe(f *flush, o *metadata.CommitObject, results []metadata.CommitResult) {
+	extents := metadata.ExtentsOf(o, results)
+	if len(extents) == 0 {
+		return
+	}
+	byKey := make(map[lease.Key]int64, len(extents))
+	for i := range results {
+		byKey[o.Batches[i].Key] = results[i].LogStartOffset
+	}
+	logStarts := make([]int64, len(extents))
+	for i := range extents {
+		logStarts[i] = byKey[extents[i].Key]
+	}
+	p.env.Observer.Committed(f.object(), extents, logStarts)
 }
 
 // outcome translates the store's result of a batch. broken are the streams in

@@ -82,9 +82,10 @@ type Objects interface {
 type Observer interface {
 	// Committed is called after the commit of a flush and before its producers
 	// are answered, in the order of commits and never concurrently. object is
-	// the whole object, or nil if the flush is inline. It and the extents may be
-	// kept, and must not be changed.
-	Committed(id segment.ID, object []byte, extents []metadata.PartitionExtent)
+	// the whole object, or nil if the flush is inline. logStarts are the log
+	// start offsets of the extents' partitions, -1 where they are not known.
+	// All of it may be kept; object and extents must not be changed.
+	Committed(object []byte, extents []metadata.PartitionExtent, logStarts []int64)
 }
 
 // Environment is what a Pool works with.
