@@ -22,6 +22,7 @@ func TestShutdownAnswersWhatIsInFlight(t *testing.T) {
 		ended := make(chan error, 1)
 		go func() { ended <- f.Shutdown(context.Background()) }()
 		idle.wantEnd()
+		synctest.Wait() // until the busy one isn't read any more either
 		busy.send(2, heartbeat("late"))
 		g.wantBegun(t, "a")
 		if len(ended) > 0 {
