@@ -73,8 +73,10 @@ func (e encoding) newCompressor() (compressor, error) {
 		return w, w.Apply(lz4.BlockSizeOption(lz4.Block64Kb), lz4.ChecksumOption(false),
 			lz4.ConcurrencyOption(1), lz4.CompressionLevelOption(lz4.CompressionLevel(e.level)))
 	case CodecZstd:
+		// The level's own window, up to 8 MiB, costs encoder and consumers more
+		// memory than it saves bytes in batches of about a megabyte.
 		return zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithLowerEncoderMem(true),
-			zstd.WithEncoderLevel(zstd.EncoderLevel(e.level)))
+			zstd.WithWindowSize(1<<20), zstd.WithEncoderLevel(zstd.EncoderLevel(e.level)))
 	}
 	return nil, fmt.Errorf("batch: no compressor for %v", e.codec)
 }
@@ -191,7 +193,8 @@ type xerialWriter struct {
 	w       io.Writer
 	started bool
 	block   []byte // uncompressed, less than a whole block
-	scratch []byte
+	encoded []byte // scratch: block compressed
+	frame   []byte // scratch: what is written at once
 }
 
 func (x *xerialWriter) Reset(w io.Writer) {
@@ -217,18 +220,18 @@ func (x *xerialWriter) Write(p []byte) (int, error) {
 func (x *xerialWriter) Close() error { return x.flush() }
 
 func (x *xerialWriter) flush() error {
-	x.scratch = x.scratch[:0]
+	x.frame = x.frame[:0]
 	if !x.started {
 		x.started = true
-		x.scratch = append(x.scratch, xerialMagic...)
-		x.scratch = append(x.scratch, 0, 0, 0, 1, 0, 0, 0, 1) // version, compatible from
+		x.frame = append(x.frame, xerialMagic...)
+		x.frame = append(x.frame, 0, 0, 0, 1, 0, 0, 0, 1) // version, compatible from
 	}
 	if len(x.block) > 0 {
-		compressed := snappy.Encode(nil, x.block)
-		x.scratch = binary.BigEndian.AppendUint32(x.scratch, uint32(len(compressed)))
-		x.scratch = append(x.scratch, compressed...)
+		x.encoded = snappy.Encode(x.encoded, x.block)
+		x.frame = binary.BigEndian.AppendUint32(x.frame, uint32(len(x.encoded)))
+		x.frame = append(x.frame, x.encoded...)
 		x.block = x.block[:0]
 	}
-	_, err := x.w.Write(x.scratch)
+	_, err := x.w.Write(x.frame)
 	return err
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"sync"
 
 	"github.com/klauspost/compress/gzip"
@@ -37,12 +38,12 @@ var decompressors = [...]sync.Pool{
 }
 
 // openDecompressor takes a decompressor of the codec from its pool and starts it
-// on src. release must be called with it, once.
-func openDecompressor(codec Codec, src []byte, max int64) (d decompressor, err error) {
+// on src. The caller must give it back with release, once.
+func openDecompressor(codec Codec, src []byte, max int64) (decompressor, error) {
 	if codec <= CodecNone || !codec.known() {
 		return nil, fmt.Errorf("%w: %v", ErrMalformed, codec)
 	}
-	d = decompressors[codec].Get().(decompressor)
+	d := decompressors[codec].Get().(decompressor)
 	if err := d.open(src, max); err != nil {
 		release(codec, d)
 		return nil, err
@@ -72,20 +73,12 @@ func Decompress(codec Codec, src []byte, max int64) ([]byte, error) {
 	}
 	defer release(codec, d)
 	var out bytes.Buffer
-	n, err := io.CopyN(&out, d, max)
-	if err == nil && n == max { // CopyN stopped at max, not at the end
-		var one [1]byte
-		n, err := io.ReadFull(d, one[:])
-		if n > 0 {
-			return nil, fmt.Errorf("%w: %d allowed", ErrTooLarge, max)
-		}
-		if err != io.EOF {
-			return nil, fmt.Errorf("batch: decompress %v: %w", codec, err)
-		}
-		return out.Bytes(), nil
-	}
-	if err != io.EOF {
+	n, err := out.ReadFrom(io.LimitReader(d, min(max, math.MaxInt64-1)+1))
+	switch {
+	case err != nil:
 		return nil, fmt.Errorf("batch: decompress %v: %w", codec, err)
+	case n > max:
+		return nil, fmt.Errorf("%w: %d bytes allowed", ErrTooLarge, max)
 	}
 	return out.Bytes(), nil
 }

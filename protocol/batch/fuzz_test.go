@@ -3,6 +3,7 @@ package batch_test
 import (
 	"bytes"
 	"errors"
+	"os"
 	"testing"
 
 	"github.com/streamhouse/streamhouse/protocol/batch"
@@ -24,6 +25,13 @@ func FuzzValidate(f *testing.F) {
 			Producer:      &batchtest.Producer{ID: 1, Epoch: 2, BaseSequence: 3},
 			Transactional: true,
 		})), uint8(codec))
+	}
+	for _, name := range []string{"gzip9", "lz4", "snappy", "zstd22"} {
+		b, err := os.ReadFile("testdata/java/" + name + ".bin")
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(b, uint8(0))
 	}
 	f.Fuzz(func(t *testing.T, b []byte, target uint8) {
 		if len(b) >= batch.HeaderSize {
