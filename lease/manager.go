@@ -39,10 +39,11 @@ type Manager struct {
 	machine  *machine // but for get, under mu
 	flights  map[Key]*flight
 	queue    []Key // keys of flights that are not under way yet
+	maxEpoch int64 // the largest epoch since the last renewal
 	released bool  // by ReleaseAll
 
 	asked   chan struct{} // has an element if queue may not be empty
-	granted chan struct{} // has an element if the next event may be earlier
+	granted chan struct{} // has an element if there is a first lease to be renewed
 }
 
 // flight is one request for one key, shared by all who ask meanwhile.
@@ -217,7 +218,6 @@ func (m *Manager) acquire(ctx context.Context, keys []Key) {
 	}
 	m.mu.Unlock()
 	m.end(expired, ErrExpired)
-	signal(m.granted)
 }
 
 // land takes in the store's answer for one key.
@@ -234,8 +234,13 @@ func (m *Manager) land(sent, now time.Duration, k Key, r Result) Acquired {
 		return Acquired{Err: fmt.Errorf("acquire lease of %s: %w", k, ErrReleased)}
 	}
 	l, takeover := m.machine.granted(sent, now, r)
+	if m.machine.count == 1 {
+		signal(m.granted)
+	}
+	m.maxEpoch = max(m.maxEpoch, l.epoch.Load())
 	m.metrics.acquisitions.Inc()
 	m.metrics.held.Set(float64(m.machine.count))
+	m.metrics.epoch.Set(float64(m.maxEpoch))
 	if takeover >= 0 {
 		m.metrics.failover.Observe(takeover.Seconds())
 	}
@@ -296,13 +301,13 @@ func (m *Manager) renew(ctx context.Context) {
 		return
 	}
 	m.metrics.renewals.WithLabelValues(renewalOK).Inc()
-	var epoch int64
-	for _, t := range renewed {
-		epoch = max(epoch, t.Epoch)
-	}
-	m.metrics.epoch.Set(float64(epoch))
 	m.mu.Lock()
 	lost := m.machine.renewed(sent, terms, renewed)
+	m.maxEpoch = 0
+	for _, t := range renewed {
+		m.maxEpoch = max(m.maxEpoch, t.Epoch)
+	}
+	m.metrics.epoch.Set(float64(m.maxEpoch))
 	m.mu.Unlock()
 	m.end(lost, ErrTaken)
 }
