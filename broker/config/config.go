@@ -150,9 +150,7 @@ type Topic struct {
 	CleanupPolicy      string
 	Compact            bool // CleanupPolicy contains compact
 	Compression        batch.CompressionType
-	GzipLevel          int // -1: the codec's default
-	Lz4Level           int
-	ZstdLevel          int
+	CompressionLevel   int // of Compression; 0 is the codec's default
 	MaxMessageBytes    int32
 	LogAppendTime      bool
 	TimestampBeforeMax time.Duration
@@ -166,13 +164,14 @@ func (b *Broker) Topic(own map[string]string) *Topic {
 	t.CleanupPolicy = t.value("cleanup.policy")
 	t.Compact = slices.Contains(splitList(t.CleanupPolicy), "compact")
 	t.Compression = batch.CompressionType(t.value("compression.type"))
-	t.GzipLevel = int(parseInt(t.value("compression.gzip.level")))
-	t.Lz4Level = int(parseInt(t.value("compression.lz4.level")))
-	t.ZstdLevel = int(parseInt(t.value("compression.zstd.level")))
+	switch t.Compression {
+	case batch.CompressionGzip, batch.CompressionLz4, batch.CompressionZstd:
+		t.CompressionLevel = int(parseInt(t.value("compression." + string(t.Compression) + ".level")))
+	}
 	t.MaxMessageBytes = int32(parseInt(t.value("max.message.bytes")))
 	t.LogAppendTime = t.value("message.timestamp.type") == "LogAppendTime"
-	t.TimestampBeforeMax = millis(parseInt(t.value("message.timestamp.before.max.ms")))
-	t.TimestampAfterMax = millis(parseInt(t.value("message.timestamp.after.max.ms")))
+	t.TimestampBeforeMax = batch.Millis(parseInt(t.value("message.timestamp.before.max.ms")))
+	t.TimestampAfterMax = batch.Millis(parseInt(t.value("message.timestamp.after.max.ms")))
 	return t
 }
 
@@ -240,12 +239,4 @@ func entry(d *Definition, chain []Synonym, readOnly bool) Entry {
 func parseInt(v string) int64 {
 	n, _ := strconv.ParseInt(strings.TrimSpace(v), 10, 64)
 	return n
-}
-
-// millis converts ms to a Duration; what does not fit is the longest there is.
-func millis(ms int64) time.Duration {
-	if ms > int64(1<<63-1)/int64(time.Millisecond) {
-		return 1<<63 - 1
-	}
-	return time.Duration(ms) * time.Millisecond
 }

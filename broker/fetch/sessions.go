@@ -1,0 +1,257 @@
+package fetch
+
+import (
+	"container/list"
+	"errors"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+)
+
+// Incremental fetch sessions (KIP-227): the client names its partitions once
+// and then only what changes, and the broker answers only what changed. The
+// sessions live in this agent's memory; a client that comes to another agent,
+// or back after an eviction, is told so and starts over.
+
+// Epochs of a session with a meaning of their own.
+const (
+	initialEpoch = 0  // asks for a new session
+	finalEpoch   = -1 // asks for none, and ends the one named
+)
+
+// Errors of Sessions.Begin.
+var (
+	ErrSessionNotFound = errors.New("no such fetch session")
+	ErrSessionEpoch    = errors.New("fetch session epoch is not the next one")
+	ErrSessionTopicID  = errors.New("fetch session was begun by topic names, or by topic ids, and is continued by the other")
+)
+
+// PartitionRef is how a request names a partition: by topic id from v13 on,
+// else by name.
+type PartitionRef struct {
+	Name      string
+	ID        uuid.UUID
+	Partition int32
+}
+
+// SessionPartition is one partition of a session as the client last asked for it.
+type SessionPartition struct {
+	PartitionRef
+	Offset      int64
+	MaxBytes    int32
+	LeaderEpoch int32 // current leader epoch, -1 if not said
+}
+
+// SessionRequest is the part of a Fetch that sessions are about.
+type SessionRequest struct {
+	ID, Epoch  int32
+	Partitions []SessionPartition
+	Forgotten  []PartitionRef
+	ByTopicID  bool
+}
+
+// SessionAnswer is what an incremental answer depends on.
+type SessionAnswer struct {
+	High, LastStable, LogStart int64
+	Records                    bool // has any
+	Error                      bool // has one
+}
+
+// Sessions is the cache of fetch sessions. Safe for concurrent use.
+type Sessions struct {
+	slots int
+	idle  time.Duration
+	now   func() time.Time
+
+	mu   sync.Mutex
+	byID map[int32]*session
+	lru  *list.List // of *session, the one used last in front
+}
+
+// The bounds of Kafka's max.incremental.fetch.session.cache.slots and of the
+// age at which a session may be evicted for another.
+const (
+	sessionSlots = 1000
+	sessionIdle  = 2 * time.Minute
+)
+
+// NewSessions returns an empty cache.
+func NewSessions() *Sessions {
+	return &Sessions{slots: sessionSlots, idle: sessionIdle, now: time.Now, byID: map[int32]*session{}, lru: list.New()}
+}
+
+// session is guarded by its own lock, so that a large one holds up nobody else.
+type session struct {
+	id       int32
+	byID     bool
+	place    *list.Element
+	lastUsed time.Time // guarded by Sessions.mu
+
+	mu    sync.Mutex
+	epoch int32      // the next one that is accepted
+	order *list.List // of *sessionPartition: the order in which they are filled
+	parts map[PartitionRef]*list.Element
+}
+
+// sessionPartition remembers what the client was last told.
+type sessionPartition struct {
+	SessionPartition
+	told SessionAnswer
+	full bool // tell it all next time
+}
+
+// SessionFetch is one fetch in, or outside of, a session.
+type SessionFetch struct {
+	// ID goes into the response; 0: no session.
+	ID int32
+	// Partitions are to be fetched, in the order in which they are to be filled.
+	Partitions []SessionPartition
+
+	s     *session // nil outside of one
+	parts []*list.Element
+	full  bool // answer every partition
+}
+
+// Begin finds or makes the session and returns what is to be fetched.
+func (c *Sessions) Begin(req SessionRequest) (*SessionFetch, error) {
+	switch req.Epoch {
+	case finalEpoch:
+		c.remove(req.ID)
+		return &SessionFetch{Partitions: req.Partitions, full: true}, nil
+	case initialEpoch:
+		c.remove(req.ID)
+		s := c.create(req)
+		if s == nil {
+			return &SessionFetch{Partitions: req.Partitions, full: true}, nil
+		}
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		f := s.fetch()
+		f.full = true
+		return f, nil
+	}
+	s := c.touch(req.ID)
+	if s == nil {
+		return nil, ErrSessionNotFound
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.epoch != req.Epoch:
+		return nil, ErrSessionEpoch
+	case s.byID != req.ByTopicID && len(req.Partitions)+len(req.Forgotten) > 0:
+		return nil, ErrSessionTopicID
+	}
+	s.epoch = nextEpoch(s.epoch)
+	s.update(req)
+	return s.fetch(), nil
+}
+
+// nextEpoch counts on, from the largest int32 to 1.
+func nextEpoch(e int32) int32 {
+	if e == 1<<31-1 {
+		return 1
+	}
+	return e + 1
+}
+
+// Include says whether partition i of the fetch belongs into the response, and
+// takes note of what the client is told. Call it once for each.
+func (f *SessionFetch) Include(i int, a SessionAnswer) bool {
+	if f.s == nil {
+		return true
+	}
+	f.s.mu.Lock()
+	defer f.s.mu.Unlock()
+	e := f.parts[i]
+	p := e.Value.(*sessionPartition)
+	told := p.told
+	include := f.full || p.full || a.Records || a.Error ||
+		a.High != told.High || a.LastStable != told.LastStable || a.LogStart != told.LogStart
+	p.told, p.full = a, a.Error // an error is followed by the whole truth
+	if a.Records && f.s.parts[p.PartitionRef] == e {
+		f.s.order.MoveToBack(e) // the others come first next time
+	}
+	return include
+}
+
+// fetch lists the session's partitions. The caller holds s.mu.
+func (s *session) fetch() *SessionFetch {
+	f := &SessionFetch{ID: s.id, s: s}
+	for e := s.order.Front(); e != nil; e = e.Next() {
+		f.Partitions = append(f.Partitions, e.Value.(*sessionPartition).SessionPartition)
+		f.parts = append(f.parts, e)
+	}
+	return f
+}
+
+// update applies what the request changes. The caller holds s.mu.
+func (s *session) update(req SessionRequest) {
+	for _, p := range req.Partitions {
+		if e := s.parts[p.PartitionRef]; e != nil {
+			e.Value.(*sessionPartition).SessionPartition = p
+			continue
+		}
+		s.parts[p.PartitionRef] = s.order.PushBack(&sessionPartition{SessionPartition: p, full: true})
+	}
+	for _, ref := range req.Forgotten {
+		if e := s.parts[ref]; e != nil {
+			s.order.Remove(e)
+			delete(s.parts, ref)
+		}
+	}
+}
+
+// create makes a session, in place of one that is idle if need be; nil if
+// there is no room, or nothing to remember.
+func (c *Sessions) create(req SessionRequest) *session {
+	if len(req.Partitions) == 0 {
+		return nil
+	}
+	s := &session{byID: req.ByTopicID, epoch: 1, order: list.New(), parts: make(map[PartitionRef]*list.Element, len(req.Partitions))}
+	s.update(req)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	now := c.now()
+	if len(c.byID) >= c.slots {
+		oldest := c.lru.Back().Value.(*session)
+		if now.Sub(oldest.lastUsed) < c.idle {
+			return nil
+		}
+		c.drop(oldest)
+	}
+	for s.id == 0 || c.byID[s.id] != nil {
+		s.id = 1 + rand.Int32N(1<<31-2)
+	}
+	c.byID[s.id] = s
+	s.lastUsed, s.place = now, c.lru.PushFront(s)
+	return s
+}
+
+// touch finds a session and marks it as used.
+func (c *Sessions) touch(id int32) *session {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	s := c.byID[id]
+	if s != nil {
+		s.lastUsed = c.now()
+		c.lru.MoveToFront(s.place)
+	}
+	return s
+}
+
+func (c *Sessions) remove(id int32) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if s := c.byID[id]; s != nil {
+		c.drop(s)
+	}
+}
+
+// drop removes a session. The caller holds c.mu.
+func (c *Sessions) drop(s *session) {
+	delete(c.byID, s.id)
+	c.lru.Remove(s.place)
+}
