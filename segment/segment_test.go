@@ -406,32 +406,18 @@ func TestVerifyStreamsLargeSections(t *testing.T) {
 	}
 }
 
-// failing fails all reads from a position on.
+// failing fails the reads of which fails says so.
 type failing struct {
 	io.ReaderAt
-	from int64
-	err  error
-}
-
-func (f failing) ReadAt(b []byte, offset int64) (int, error) {
-	if offset+int64(len(b)) > f.from {
-		return 0, f.err
-	}
-	return f.ReaderAt.ReadAt(b, offset)
-}
-
-// late fails the reads of positions below a limit, but not those of the end.
-type late struct {
-	io.ReaderAt
-	below int64
+	fails func(offset int64, length int) bool
 	err   error
 }
 
-func (l late) ReadAt(b []byte, offset int64) (int, error) {
-	if offset < l.below {
-		return 0, l.err
+func (f failing) ReadAt(b []byte, offset int64) (int, error) {
+	if f.fails(offset, len(b)) {
+		return 0, f.err
 	}
-	return l.ReaderAt.ReadAt(b, offset)
+	return f.ReaderAt.ReadAt(b, offset)
 }
 
 func TestReaderErrorsAreNotCorruption(t *testing.T) {
@@ -445,29 +431,16 @@ func TestReaderErrorsAreNotCorruption(t *testing.T) {
 		t.Fatal(err)
 	}
 	size := int64(len(object))
-	for name, r := range map[string]io.ReaderAt{
-		"footer":  failing{bytes.NewReader(object), size - 10, lost},
-		"header":  late{bytes.NewReader(object), 1, lost},
-		"section": inside{bytes.NewReader(object), segment.HeaderSize, lost},
+	for name, fails := range map[string]func(offset int64, length int) bool{
+		"footer":  func(offset int64, length int) bool { return offset+int64(length) == size },
+		"header":  func(offset int64, _ int) bool { return offset == 0 },
+		"section": func(offset int64, _ int) bool { return offset == segment.HeaderSize },
 	} {
+		r := failing{bytes.NewReader(object), fails, lost}
 		if _, err := segment.Verify(r, size); !errors.Is(err, lost) || errors.Is(err, segment.ErrCorrupt) {
 			t.Errorf("%s: got %v, want the reader's own error", name, err)
 		}
 	}
-}
-
-// inside fails the reads that begin at one position.
-type inside struct {
-	io.ReaderAt
-	at  int64
-	err error
-}
-
-func (i inside) ReadAt(b []byte, offset int64) (int, error) {
-	if offset == i.at {
-		return 0, i.err
-	}
-	return i.ReaderAt.ReadAt(b, offset)
 }
 
 // TestEvolution: fields behind those that are known are skipped, another

@@ -68,6 +68,36 @@ func TestHeadHasTheChecksum(t *testing.T) {
 	}
 }
 
+// TestLostAnswerIsResolved loses a PUT, or only its answer, on the way to a
+// real server. The policy around the driver makes the same success of both.
+func TestLostAnswerIsResolved(t *testing.T) {
+	for name, cut := range map[string]func(*testdb.Proxy) <-chan struct{}{
+		"request": func(p *testdb.Proxy) <-chan struct{} { return p.CutNextRequest(testdb.HTTPRequests(http.MethodPut)) },
+		"answer": func(p *testdb.Proxy) <-chan struct{} {
+			return p.CutReplyTo(testdb.HTTPRequests(http.MethodPut), testdb.HTTPAnswers)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			rawURL := testdb.S3(t)
+			direct := openURL(t, rawURL)
+			proxy := testdb.NewProxy(t, rawURL)
+			happened := cut(proxy)
+			s := objstore.WithPolicy(openURL(t, proxy.URL()), objstore.DefaultPolicy())
+			body := []byte("sent more than once")
+			if err := s.Put(t.Context(), "k", body); err != nil {
+				t.Errorf("Put: %v", err)
+			}
+			<-happened
+			if got, err := direct.Get(t.Context(), "k", 0, -1); err != nil || !bytes.Equal(got, body) {
+				t.Errorf("stored is %q, error %v", got, err)
+			}
+			if err := s.Put(t.Context(), "k", body); !errors.Is(err, objstore.ErrExists) {
+				t.Errorf("Put again: got %v, want ErrExists", err)
+			}
+		})
+	}
+}
+
 // damage changes a byte of each body that goes out, behind the checksum's back.
 type damage struct{ http.RoundTripper }
 
