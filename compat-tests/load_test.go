@@ -20,6 +20,7 @@ const (
 	loadPartitions = 4
 	loadProducers  = 3
 	loadValueSize  = 512
+	loadBuffer     = 300 // records that a producer holds while it waits for acknowledgements
 	// Each producer sends loadBurst records every loadInterval: enough that each kill meets requests in flight.
 	loadBurst    = 5
 	loadInterval = 5 * time.Millisecond
@@ -32,6 +33,7 @@ type load struct {
 
 	mu       sync.Mutex
 	history  check.History
+	handed   int // to the producers, acknowledged or not
 	acked    int
 	problems []error // what no fault of a broker excuses
 
@@ -50,11 +52,12 @@ func startLoad(t *testing.T, seeds []string, topic string, seed uint64) *load {
 	if _, err := kadm.NewClient(admin).CreateTopic(deadline(t, time.Minute), loadPartitions, -1, nil, topic); err != nil {
 		t.Fatalf("create topic: %v", err)
 	}
+	t.Cleanup(func() { l.reportProblems(t) })
 	var producing, consuming context.Context
 	producing, l.stopProducing = context.WithCancel(t.Context())
 	consuming, l.stopConsuming = context.WithCancel(t.Context())
 	for producer := range int32(loadProducers) {
-		client := l.client(t, kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.MaxBufferedRecords(500))
+		client := l.client(t, kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.MaxBufferedRecords(loadBuffer))
 		random := rand.New(rand.NewPCG(seed, uint64(producer)))
 		l.producing.Go(func() { l.produce(producing, client, producer, random) })
 	}
@@ -96,6 +99,9 @@ func (l *load) produce(ctx context.Context, client *kgo.Client, producer int32, 
 			sequence++
 			record := &kgo.Record{Topic: l.topic, Partition: random.Int32N(loadPartitions), Value: check.Value(id, loadValueSize)}
 			pending.Add(1)
+			l.mu.Lock()
+			l.handed++
+			l.mu.Unlock()
 			// The records' context never ends, so that each is acknowledged in the end, however many brokers die.
 			client.Produce(context.WithoutCancel(ctx), record, func(r *kgo.Record, err error) {
 				defer pending.Done()
@@ -171,6 +177,13 @@ func (l *load) ackCount() int {
 	return l.acked
 }
 
+// inFlight is the number of records that are not acknowledged yet.
+func (l *load) inFlight() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.handed - len(l.history.Sent)
+}
+
 // finish stops the load, waits until every record is acknowledged, and checks the history against the log of each
 // broker.
 func (l *load) finish(t *testing.T) {
@@ -180,9 +193,6 @@ func (l *load) finish(t *testing.T) {
 	await(ctx, t, "the producers", &l.producing)
 	l.stopConsuming()
 	await(ctx, t, "the consumer", &l.consuming)
-	if err := errors.Join(l.problems[:min(len(l.problems), 5)]...); err != nil {
-		t.Errorf("%d problems, such as: %v", len(l.problems), err)
-	}
 
 	client := l.client(t)
 	ends, err := kadm.NewClient(client).ListEndOffsets(ctx, l.topic)
@@ -213,6 +223,15 @@ func (l *load) finish(t *testing.T) {
 		report(t, broker, check.Check(l.history))
 	}
 	t.Logf("%d records sent, %d acknowledged, %d seen meanwhile; ends %v", len(l.history.Sent), l.acked, len(l.history.Seen), l.history.Ends)
+}
+
+func (l *load) reportProblems(t *testing.T) {
+	t.Helper()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if err := errors.Join(l.problems[:min(len(l.problems), 5)]...); err != nil {
+		t.Errorf("%d problems, such as: %v", len(l.problems), err)
+	}
 }
 
 func report(t *testing.T, broker int32, violations []check.Violation) {
