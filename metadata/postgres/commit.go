@@ -88,10 +88,14 @@ func newCommitArgs(c *metadata.Commit) *commitArgs {
 	}
 	a := &commitArgs{
 		agentID:            c.AgentID,
+		objectIDs:          make([][]byte, 0, len(c.Objects)), // never nil, which would be NULL
+		objectSizes:        make([]int64, 0, len(c.Objects)),
+		topicIDs:           [][]byte{},
+		partitionIDs:       []int32{},
 		partitions:         make(map[lease.Key]int32),
-		producers:          make(map[producer]int32),
-		producerPartitions: []int32{}, // empty is not NULL
+		producerPartitions: []int32{},
 		producerIDs:        []int64{},
+		producers:          make(map[producer]int32),
 		batchObjects:       make([]int32, 0, batches),
 		batchPartitions:    make([]int32, 0, batches),
 		batchProducers:     make([]int32, 0, batches),

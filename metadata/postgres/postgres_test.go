@@ -35,18 +35,25 @@ func open(t testing.TB, url string) *postgres.Store {
 	return store
 }
 
-// createTopic makes a topic, all of whose partitions the agent leads.
-func createTopic(t testing.TB, store metadata.Store, partitions int32) []lease.Term {
+// createTopic makes a topic and returns the keys of its partitions.
+func createTopic(t testing.TB, store metadata.Store, partitions int) []lease.Key {
 	t.Helper()
 	id := uuid.New()
-	if err := store.CreateTopic(t.Context(), metadata.NewTopic{ID: id, Name: id.String(), Partitions: partitions}); err != nil {
+	topic := metadata.NewTopic{ID: id, Name: id.String(), Partitions: int32(partitions)}
+	if err := store.CreateTopic(t.Context(), topic); err != nil {
 		t.Fatal(err)
 	}
 	keys := make([]lease.Key, partitions)
 	for i := range keys {
 		keys[i] = lease.Key{TopicID: id, Partition: int32(i)}
 	}
-	results, err := store.Acquire(t.Context(), agentID, time.Minute, keys)
+	return keys
+}
+
+// leadTopic makes a topic, all of whose partitions the agent leads.
+func leadTopic(t testing.TB, store metadata.Store, partitions int) []lease.Term {
+	t.Helper()
+	results, err := store.Acquire(t.Context(), agentID, time.Minute, createTopic(t, store, partitions))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -69,7 +76,7 @@ func BenchmarkCommit(b *testing.B) {
 	for _, shape := range []struct{ partitions, batches int }{{1, 1}, {10, 1}, {100, 1}, {1000, 1}, {1, 100}} {
 		for _, producerID := range []int64{first, -1} {
 			b.Run(fmt.Sprintf("partitions=%d/batches=%d/idempotent=%t", shape.partitions, shape.batches, producerID >= 0), func(b *testing.B) {
-				terms := createTopic(b, store, int32(shape.partitions))
+				terms := leadTopic(b, store, shape.partitions)
 				sequence := int32(0)
 				for b.Loop() {
 					commit(b, store, terms, shape.batches, producerID, sequence)

@@ -12,7 +12,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
@@ -102,14 +101,7 @@ func newTorture(t *testing.T, direct, proxied string) *torture {
 	for range tortureAgents {
 		tt.stores = append(tt.stores, open(t, proxied))
 	}
-	id := uuid.New()
-	topic := metadata.NewTopic{ID: id, Name: "torture", Partitions: torturePartitions}
-	if err := tt.stores[0].CreateTopic(t.Context(), topic); err != nil {
-		t.Fatal(err)
-	}
-	for p := range int32(torturePartitions) {
-		tt.keys = append(tt.keys, lease.Key{TopicID: id, Partition: p})
-	}
+	tt.keys = createTopic(t, tt.stores[0], torturePartitions)
 	return tt
 }
 
