@@ -1,0 +1,155 @@
+package broker
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/streamhouse/streamhouse/broker/fetch"
+	"github.com/streamhouse/streamhouse/protocol"
+)
+
+// Fetch, v4 to v18. KIP-227 (sessions), KIP-320 (leader epochs), KIP-516
+// (topic ids, v13), KIP-951 (the new leader in the answer).
+//
+// Any agent serves any partition, whoever leads it: there is no
+// NOT_LEADER_OR_FOLLOWER here. The last fetched epoch (KIP-595) is a follower's
+// and is ignored: no log here ever diverges.
+
+// maxFetchBytes bounds what one fetch returns, whatever the client asks for.
+const maxFetchBytes = 64 << 20
+
+func (b *Broker) fetch(_ context.Context, req *protocol.Request) protocol.Reply {
+	r := req.Body.(*kmsg.FetchRequest)
+	resp := r.ResponseKind().(*kmsg.FetchResponse)
+	session, err := b.Sessions.Begin(sessionRequest(r))
+	if err != nil {
+		resp.ErrorCode = sessionErrorCode(err)
+		return protocol.Now(resp)
+	}
+	resp.SessionID = session.ID
+	return protocol.Later(func(ctx context.Context) kmsg.Response {
+		b.fetchSession(ctx, r, session, resp)
+		return resp
+	})
+}
+
+func sessionErrorCode(err error) int16 {
+	switch {
+	case errors.Is(err, fetch.ErrSessionNotFound):
+		return kerr.FetchSessionIDNotFound.Code
+	case errors.Is(err, fetch.ErrSessionEpoch):
+		return kerr.InvalidFetchSessionEpoch.Code
+	}
+	return kerr.FetchSessionTopicIDError.Code
+}
+
+func sessionRequest(r *kmsg.FetchRequest) fetch.SessionRequest {
+	s := fetch.SessionRequest{ID: r.SessionID, Epoch: r.SessionEpoch, ByTopicID: r.Version >= 13}
+	if r.Version < 7 {
+		s.Epoch = -1 // sessions came with v7
+	}
+	for i := range r.Topics {
+		t := &r.Topics[i]
+		for j := range t.Partitions {
+			p := &t.Partitions[j]
+			s.Partitions = append(s.Partitions, fetch.SessionPartition{
+				PartitionRef: fetch.PartitionRef{Name: t.Topic, ID: t.TopicID, Partition: p.Partition},
+				Offset:       p.FetchOffset, MaxBytes: p.PartitionMaxBytes,
+				LeaderEpoch: p.CurrentLeaderEpoch,
+			})
+		}
+	}
+	for i := range r.ForgottenTopics {
+		t := &r.ForgottenTopics[i]
+		for _, p := range t.Partitions {
+			s.Forgotten = append(s.Forgotten, fetch.PartitionRef{Name: t.Topic, ID: t.TopicID, Partition: p})
+		}
+	}
+	return s
+}
+
+// fetchSession reads all partitions of a session and fills in the response.
+func (b *Broker) fetchSession(ctx context.Context, r *kmsg.FetchRequest, session *fetch.SessionFetch, resp *kmsg.FetchResponse) {
+	answers := make([]kmsg.FetchResponseTopicPartition, len(session.Partitions))
+	var reqs []fetch.Request
+	var at []int // the partition of each request
+	resolve := b.resolve(ctx)
+	for i, p := range session.Partitions {
+		answers[i] = newFetchAnswer(p.Partition)
+		_, key, err := resolve.partition(topicRef{p.Name, p.ID}, p.Partition)
+		if err != nil {
+			answers[i].ErrorCode = errorCode(err)
+			continue
+		}
+		reqs = append(reqs, fetch.Request{Key: key, Offset: p.Offset, MaxBytes: p.MaxBytes, LeaderEpoch: p.LeaderEpoch})
+		at = append(at, i)
+	}
+	o := fetch.Options{
+		MinBytes:      int64(r.MinBytes),
+		MaxBytes:      min(int64(r.MaxBytes), maxFetchBytes),
+		MaxWait:       time.Duration(r.MaxWaitMillis) * time.Millisecond,
+		ReadCommitted: r.IsolationLevel == 1,
+	}
+	if len(reqs) < len(answers) {
+		o.MaxWait = 0 // there is something to say already
+	}
+	results := b.Reader.Fetch(ctx, reqs, o)
+	for n := range results {
+		fillFetchAnswer(&answers[at[n]], &results[n], session.Partitions[at[n]])
+	}
+	assembleFetch(resp, session, answers)
+}
+
+func newFetchAnswer(partition int32) kmsg.FetchResponseTopicPartition {
+	a := kmsg.NewFetchResponseTopicPartition()
+	a.Partition, a.HighWatermark, a.LastStableOffset, a.LogStartOffset = partition, -1, -1, -1
+	return a
+}
+
+func fillFetchAnswer(a *kmsg.FetchResponseTopicPartition, res *fetch.Result, p fetch.SessionPartition) {
+	if a.ErrorCode = errorCode(res.Err); a.ErrorCode != 0 {
+		return
+	}
+	if a.ErrorCode = checkLeaderEpoch(p.LeaderEpoch, res.Watermarks.LeaderEpoch); a.ErrorCode != 0 {
+		return
+	}
+	a.HighWatermark, a.LastStableOffset, a.LogStartOffset = res.Watermarks.High, res.Watermarks.LastStable, res.Watermarks.LogStart
+	a.RecordBatches = res.Records
+	if a.RecordBatches == nil {
+		a.RecordBatches = []byte{} // clients take null for an error
+	}
+}
+
+// assembleFetch groups the partitions that belong into the response by topic,
+// in the order in which they were filled.
+func assembleFetch(resp *kmsg.FetchResponse, session *fetch.SessionFetch, answers []kmsg.FetchResponseTopicPartition) {
+	type topic struct {
+		name string
+		id   uuid.UUID
+	}
+	at := map[topic]int{}
+	for i := range answers {
+		a, p := &answers[i], &session.Partitions[i]
+		if !session.Include(i, fetch.SessionAnswer{
+			High: a.HighWatermark, LastStable: a.LastStableOffset, LogStart: a.LogStartOffset,
+			Records: len(a.RecordBatches) > 0, Error: a.ErrorCode != 0,
+		}) {
+			continue
+		}
+		key := topic{p.Name, p.ID}
+		n, ok := at[key]
+		if !ok {
+			n = len(resp.Topics)
+			at[key] = n
+			t := kmsg.NewFetchResponseTopic()
+			t.Topic, t.TopicID = p.Name, p.ID
+			resp.Topics = append(resp.Topics, t)
+		}
+		resp.Topics[n].Partitions = append(resp.Topics[n].Partitions, *a)
+	}
+}

@@ -1,0 +1,131 @@
+package broker
+
+import (
+	"context"
+	"errors"
+
+	"github.com/google/uuid"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/streamhouse/streamhouse/broker/topology"
+	"github.com/streamhouse/streamhouse/lease"
+	"github.com/streamhouse/streamhouse/metadata"
+	"github.com/streamhouse/streamhouse/protocol"
+)
+
+// Metadata, v0 to v13. KIP-430 (authorized operations), KIP-516 (topic ids),
+// KIP-4 (cluster id, automatic creation), KIP-1102 (top-level error).
+//
+// Every partition has one replica, the agent that serves it: the durability is
+// the object store's. A partition whose lease nobody holds is led by whoever
+// all agents agree on (topology.Snapshot.Leader), so LEADER_NOT_AVAILABLE is
+// answered only while no agent is alive.
+func (b *Broker) metadata(ctx context.Context, req *protocol.Request) protocol.Reply {
+	r := req.Body.(*kmsg.MetadataRequest)
+	resp := r.ResponseKind().(*kmsg.MetadataResponse)
+	resp.AuthorizedOperations = authorizedOperationsOmitted
+
+	view := b.view(ctx)
+	if view.Version == 0 {
+		return protocol.Later(func(context.Context) kmsg.Response { return nil }) // nothing is known yet
+	}
+	for _, t := range b.metadataTopics(ctx, r, &view) {
+		resp.Topics = append(resp.Topics, t)
+	}
+	for _, a := range view.Agents() {
+		resp.Brokers = append(resp.Brokers, metadataBroker(a))
+	}
+	resp.ClusterID = kmsg.StringPtr(view.ClusterID)
+	resp.ControllerID = view.Controller()
+	return protocol.Now(resp)
+}
+
+// metadataTopics answers for the topics that were asked for. It may create
+// some, and then leaves a fresher view.
+func (b *Broker) metadataTopics(ctx context.Context, r *kmsg.MetadataRequest, view **topology.Snapshot) []kmsg.MetadataResponseTopic {
+	var answers []kmsg.MetadataResponseTopic
+	if r.Topics == nil || r.Version == 0 && len(r.Topics) == 0 {
+		for _, t := range (*view).Topics() {
+			answers = append(answers, metadataTopic(*view, t))
+		}
+		return answers
+	}
+	mayCreate := (r.AllowAutoTopicCreation || r.Version < 4) && (*view).Broker.AutoCreateTopics()
+	for _, asked := range r.Topics {
+		ref := topicRef{id: asked.TopicID}
+		if asked.Topic != nil {
+			ref = topicRef{name: *asked.Topic}
+		}
+		t := ref.in(*view)
+		if t == nil && ref.id == uuid.Nil && mayCreate {
+			var err error
+			if t, err = b.autoCreate(ctx, ref.name); err != nil {
+				answers = append(answers, metadataError(ref, errorCode(err)))
+				continue
+			}
+			*view = b.Topology.Snapshot()
+		}
+		switch {
+		case t != nil:
+			answers = append(answers, metadataTopic(*view, t))
+		case ref.id != uuid.Nil:
+			answers = append(answers, metadataError(ref, kerr.UnknownTopicID.Code))
+		case checkTopicName(ref.name) != nil:
+			answers = append(answers, metadataError(ref, kerr.InvalidTopicException.Code))
+		default:
+			answers = append(answers, metadataError(ref, kerr.UnknownTopicOrPartition.Code))
+		}
+	}
+	return answers
+}
+
+// autoCreate makes a topic that a client asked for with the broker's defaults.
+func (b *Broker) autoCreate(ctx context.Context, name string) (*topology.Topic, error) {
+	if err := checkTopicName(name); err != nil {
+		return nil, err
+	}
+	topic := metadata.NewTopic{ID: uuid.New(), Name: name, Partitions: b.Topology.Snapshot().Broker.NumPartitions()}
+	if err := b.createTopic(ctx, topic); err != nil && !errors.Is(err, metadata.ErrTopicExists) {
+		return nil, err
+	}
+	view, err := b.Topology.Refresh(ctx, 0)
+	if err != nil {
+		return nil, err
+	}
+	t := view.TopicByName(name)
+	if t == nil { // deleted meanwhile
+		return nil, metadata.ErrUnknownTopic
+	}
+	b.Log.Info("topic created automatically", "topic", name, "partitions", t.Partitions)
+	return t, nil
+}
+
+func metadataError(ref topicRef, code int16) kmsg.MetadataResponseTopic {
+	m := kmsg.NewMetadataResponseTopic()
+	m.ErrorCode, m.TopicID, m.AuthorizedOperations = code, ref.id, authorizedOperationsOmitted
+	if ref.id == uuid.Nil {
+		m.Topic = &ref.name
+	}
+	return m
+}
+
+func metadataTopic(view *topology.Snapshot, t *topology.Topic) kmsg.MetadataResponseTopic {
+	m := kmsg.NewMetadataResponseTopic()
+	m.Topic, m.TopicID, m.AuthorizedOperations = &t.Name, t.ID, authorizedOperationsOmitted
+	for p := range t.Partitions {
+		mp := kmsg.NewMetadataResponseTopicPartition()
+		mp.Partition = p
+		leader, epoch, ok := view.Leader(lease.Key{TopicID: t.ID, Partition: p})
+		mp.LeaderEpoch = epoch
+		if ok {
+			mp.Leader = leader.NodeID
+			mp.Replicas = []int32{leader.NodeID}
+			mp.ISR = mp.Replicas
+		} else {
+			mp.Leader, mp.ErrorCode = -1, kerr.LeaderNotAvailable.Code
+		}
+		m.Partitions = append(m.Partitions, mp)
+	}
+	return m
+}

@@ -1,0 +1,152 @@
+package broker
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/google/uuid"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/streamhouse/streamhouse/broker/config"
+	"github.com/streamhouse/streamhouse/broker/topology"
+	"github.com/streamhouse/streamhouse/metadata"
+	"github.com/streamhouse/streamhouse/protocol"
+)
+
+// CreateTopics, v2 to v7. KIP-464 (defaults by -1), KIP-525 (configs in the
+// answer), KIP-516 (topic ids). A replication factor of any size is taken,
+// since clients ask for 3 by habit, and answered with the 1 that it is.
+func (b *Broker) createTopics(ctx context.Context, req *protocol.Request) protocol.Reply {
+	r := req.Body.(*kmsg.CreateTopicsRequest)
+	return protocol.Later(func(ctx context.Context) kmsg.Response {
+		ctx, cancel := requestTimeout(ctx, r.TimeoutMillis)
+		defer cancel()
+		resp := r.ResponseKind().(*kmsg.CreateTopicsResponse)
+		asked := map[string]int{}
+		for _, t := range r.Topics {
+			asked[t.Topic]++
+		}
+		answered := map[string]bool{}
+		for i := range r.Topics {
+			t := &r.Topics[i]
+			if answered[t.Topic] {
+				continue
+			}
+			answered[t.Topic] = true
+			if asked[t.Topic] > 1 {
+				resp.Topics = append(resp.Topics, createTopicError(t.Topic, &requestError{kerr.InvalidRequest, "Duplicate topic in request."}))
+				continue
+			}
+			resp.Topics = append(resp.Topics, b.createOne(ctx, t, r.ValidateOnly))
+		}
+		if !r.ValidateOnly {
+			b.refresh(ctx)
+		}
+		return resp
+	})
+}
+
+// createOne validates and creates one topic.
+func (b *Broker) createOne(ctx context.Context, t *kmsg.CreateTopicsRequestTopic, validateOnly bool) kmsg.CreateTopicsResponseTopic {
+	view := b.Topology.Snapshot()
+	topic, err := newTopic(view, t)
+	switch {
+	case err != nil:
+	case validateOnly:
+		if view = b.view(ctx); view.TopicByName(topic.Name) != nil {
+			err = metadata.ErrTopicExists
+		}
+	default:
+		err = b.createTopic(ctx, topic)
+	}
+	if err != nil {
+		return createTopicError(t.Topic, topicExists(err, t.Topic))
+	}
+	if !validateOnly {
+		b.Log.Info("topic created", "topic", topic.Name, "topic_id", topic.ID, "partitions", topic.Partitions)
+	}
+	answer := kmsg.NewCreateTopicsResponseTopic()
+	answer.Topic, answer.NumPartitions, answer.ReplicationFactor = topic.Name, topic.Partitions, 1
+	if !validateOnly {
+		answer.TopicID = topic.ID
+	}
+	for _, e := range view.Broker.Topic(topic.Configs).Describe() {
+		c := kmsg.NewCreateTopicsResponseTopicConfig()
+		c.Name, c.Value, c.ReadOnly, c.Source = e.Name, e.Value, e.ReadOnly, int8(e.Source)
+		answer.Configs = append(answer.Configs, c)
+	}
+	return answer
+}
+
+// newTopic turns a request into a topic, by Kafka's rules. Errors are a
+// *requestError or config.ErrInvalid.
+func newTopic(view *topology.Snapshot, t *kmsg.CreateTopicsRequestTopic) (metadata.NewTopic, error) {
+	topic := metadata.NewTopic{ID: uuid.New(), Name: t.Topic, Partitions: t.NumPartitions}
+	if err := checkTopicName(t.Topic); err != nil {
+		return topic, err
+	}
+	switch {
+	case len(t.ReplicaAssignment) > 0:
+		if t.NumPartitions != -1 || t.ReplicationFactor != -1 {
+			return topic, &requestError{kerr.InvalidRequest, "A manual partition assignment was specified, but numPartitions or replicationFactor was not set to -1."}
+		}
+		if err := checkAssignment(t.ReplicaAssignment); err != nil {
+			return topic, err
+		}
+		topic.Partitions = int32(len(t.ReplicaAssignment))
+	case t.ReplicationFactor != -1 && t.ReplicationFactor <= 0:
+		return topic, &requestError{kerr.InvalidReplicationFactor, "Replication factor must be larger than 0, or -1 to use the default value."}
+	case t.NumPartitions == -1:
+		topic.Partitions = view.Broker.NumPartitions()
+	}
+	if err := checkPartitionCount(topic.Partitions); err != nil {
+		return topic, err
+	}
+	for _, c := range t.Configs {
+		if c.Value == nil {
+			return topic, &requestError{kerr.InvalidConfig, fmt.Sprintf("Null value not supported for topic configs: %s", c.Name)}
+		}
+		if err := config.CheckTopic(c.Name, *c.Value); err != nil {
+			return topic, err
+		}
+		if topic.Configs == nil {
+			topic.Configs = map[string]string{}
+		}
+		topic.Configs[c.Name] = *c.Value
+	}
+	return topic, nil
+}
+
+// checkAssignment accepts any replicas, which mean nothing here, for
+// partitions that are counted from 0 without a gap.
+func checkAssignment(assignment []kmsg.CreateTopicsRequestTopicReplicaAssignment) error {
+	seen := make(map[int32]bool, len(assignment))
+	for _, a := range assignment {
+		if len(a.Replicas) == 0 {
+			return &requestError{kerr.InvalidReplicaAssignment, "The manual partition assignment includes an empty replica list."}
+		}
+		seen[a.Partition] = true
+	}
+	for p := range int32(len(assignment)) {
+		if !seen[p] {
+			return &requestError{kerr.InvalidReplicaAssignment, "partitions should be a consecutive 0-based integer sequence"}
+		}
+	}
+	return nil
+}
+
+func createTopicError(name string, err error) kmsg.CreateTopicsResponseTopic {
+	t := kmsg.NewCreateTopicsResponseTopic()
+	t.Topic, t.NumPartitions, t.ReplicationFactor = name, -1, -1
+	t.ErrorCode, t.ErrorMessage = errorCode(err), errorMessage(err)
+	return t
+}
+
+// topicExists words ErrTopicExists as Kafka does.
+func topicExists(err error, name string) error {
+	if errorCode(err) == kerr.TopicAlreadyExists.Code {
+		return &requestError{kerr.TopicAlreadyExists, fmt.Sprintf("Topic '%s' already exists.", name)}
+	}
+	return err
+}

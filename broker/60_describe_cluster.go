@@ -1,0 +1,33 @@
+package broker
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/streamhouse/streamhouse/protocol"
+)
+
+// DescribeCluster, v0 to v2. KIP-700, KIP-919 (endpoint types), KIP-1073
+// (fenced brokers: there are none, an agent that is not heard of is not listed).
+func (b *Broker) describeCluster(ctx context.Context, req *protocol.Request) protocol.Reply {
+	const brokers = 1 // endpoint type
+	r := req.Body.(*kmsg.DescribeClusterRequest)
+	resp := r.ResponseKind().(*kmsg.DescribeClusterResponse)
+	resp.EndpointType, resp.ClusterAuthorizedOperations = brokers, authorizedOperationsOmitted
+	if r.Version >= 1 && r.EndpointType != brokers {
+		resp.ErrorCode = kerr.UnsupportedEndpointType.Code
+		resp.ErrorMessage = kmsg.StringPtr(fmt.Sprintf("There is no endpoint of type %d; every agent serves brokers' clients.", r.EndpointType))
+		return protocol.Now(resp)
+	}
+	view := b.view(ctx)
+	resp.ClusterID, resp.ControllerID = view.ClusterID, view.Controller()
+	for _, a := range view.Agents() {
+		n := kmsg.NewDescribeClusterResponseBroker()
+		n.NodeID, n.Host, n.Port, n.Rack = a.NodeID, a.Host, a.Port, rack(a.Zone)
+		resp.Brokers = append(resp.Brokers, n)
+	}
+	return protocol.Now(resp)
+}

@@ -1,0 +1,100 @@
+package broker
+
+import (
+	"cmp"
+	"context"
+	"slices"
+	"strings"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/streamhouse/streamhouse/broker/topology"
+	"github.com/streamhouse/streamhouse/lease"
+	"github.com/streamhouse/streamhouse/protocol"
+)
+
+// maxDescribedPartitions is max.request.partition.size.limit of Kafka.
+const maxDescribedPartitions = 2000
+
+// DescribeTopicPartitions, v0. KIP-966. Pages through topics in the order of
+// their names. There are no replicas to be eligible or offline.
+func (b *Broker) describeTopicPartitions(ctx context.Context, req *protocol.Request) protocol.Reply {
+	r := req.Body.(*kmsg.DescribeTopicPartitionsRequest)
+	resp := r.ResponseKind().(*kmsg.DescribeTopicPartitionsResponse)
+	view := b.view(ctx)
+
+	var names []string
+	for _, t := range r.Topics {
+		names = append(names, t.Topic)
+	}
+	if len(r.Topics) == 0 {
+		for _, t := range view.Topics() {
+			names = append(names, t.Name)
+		}
+	}
+	slices.Sort(names)
+	names = slices.Compact(names)
+	from := int32(0)
+	if c := r.Cursor; c != nil {
+		i, found := slices.BinarySearchFunc(names, c.Topic, strings.Compare)
+		names = names[i:]
+		if found {
+			from = max(c.Partition, 0)
+		}
+	}
+	left := min(cmp.Or(max(r.ResponsePartitionLimit, 0), maxDescribedPartitions), maxDescribedPartitions)
+	for _, name := range names {
+		t := view.TopicByName(name)
+		if t == nil {
+			resp.Topics = append(resp.Topics, describeError(name))
+			continue
+		}
+		if left == 0 {
+			resp.NextCursor = describeCursor(name, from)
+			break
+		}
+		to := min(t.Partitions, from+left)
+		resp.Topics = append(resp.Topics, describePartitions(view, t, from, to))
+		left -= max(to-from, 0)
+		if to < t.Partitions {
+			resp.NextCursor = describeCursor(name, to)
+			break
+		}
+		from = 0
+	}
+	return protocol.Now(resp)
+}
+
+func describeCursor(topic string, partition int32) *kmsg.DescribeTopicPartitionsResponseNextCursor {
+	c := kmsg.NewDescribeTopicPartitionsResponseNextCursor()
+	c.Topic, c.Partition = topic, partition
+	return &c
+}
+
+func describeError(name string) kmsg.DescribeTopicPartitionsResponseTopic {
+	d := kmsg.NewDescribeTopicPartitionsResponseTopic()
+	d.Topic, d.ErrorCode, d.AuthorizedOperations = &name, kerr.UnknownTopicOrPartition.Code, authorizedOperationsOmitted
+	if checkTopicName(name) != nil {
+		d.ErrorCode = kerr.InvalidTopicException.Code
+	}
+	return d
+}
+
+func describePartitions(view *topology.Snapshot, t *topology.Topic, from, to int32) kmsg.DescribeTopicPartitionsResponseTopic {
+	d := kmsg.NewDescribeTopicPartitionsResponseTopic()
+	d.Topic, d.TopicID, d.AuthorizedOperations = &t.Name, t.ID, authorizedOperationsOmitted
+	for p := from; p < to; p++ {
+		dp := kmsg.NewDescribeTopicPartitionsResponseTopicPartition()
+		dp.Partition = p
+		leader, epoch, ok := view.Leader(lease.Key{TopicID: t.ID, Partition: p})
+		dp.LeaderID, dp.LeaderEpoch = -1, epoch
+		if ok {
+			dp.LeaderID, dp.Replicas, dp.ISR = leader.NodeID, []int32{leader.NodeID}, []int32{leader.NodeID}
+		} else {
+			dp.ErrorCode = kerr.LeaderNotAvailable.Code
+		}
+		d.Partitions = append(d.Partitions, dp)
+	}
+	return d
+}

@@ -1,0 +1,155 @@
+package broker
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/streamhouse/streamhouse/broker/fetch"
+	"github.com/streamhouse/streamhouse/broker/group"
+	"github.com/streamhouse/streamhouse/broker/partition"
+	"github.com/streamhouse/streamhouse/broker/topology"
+	"github.com/streamhouse/streamhouse/lease"
+	"github.com/streamhouse/streamhouse/metadata"
+)
+
+// Store is what the handlers ask of the metadata themselves.
+type Store interface {
+	metadata.Topics
+	metadata.Configs
+	metadata.Producers
+	metadata.Log
+}
+
+// Parts is what a Broker is made of. All fields are required.
+type Parts struct {
+	NodeID     int32 // this agent's
+	AgentID    string
+	Store      Store
+	Topology   *topology.Watcher
+	Partitions *partition.Table
+	Reader     *fetch.Reader
+	Sessions   *fetch.Sessions
+	Groups     *group.Coordinator
+	Log        *slog.Logger
+}
+
+// Broker answers Kafka's requests. Its handlers are safe for concurrent use.
+type Broker struct {
+	Parts
+	producerIDs *idBlock
+}
+
+// New returns a broker; Routes are its handlers.
+func New(p Parts) *Broker {
+	return &Broker{Parts: p, producerIDs: &idBlock{store: p.Store}}
+}
+
+// How old a view of the cluster may be where a client asks for it.
+const (
+	// metadataMaxAge bounds what Metadata answers. Clients that were told of a
+	// new leader, or that created a topic elsewhere, ask at once.
+	metadataMaxAge = 250 * time.Millisecond
+	// missMaxAge bounds how often names that are unknown here cost a query.
+	missMaxAge = 100 * time.Millisecond
+	// missTimeout bounds how long a request whose order matters waits for a
+	// fresher view.
+	missTimeout = 5 * time.Second
+)
+
+// view returns a snapshot that is fit to be shown to clients. If the store
+// cannot be asked, the last view is better than none.
+func (b *Broker) view(ctx context.Context) *topology.Snapshot {
+	s, err := b.Topology.Refresh(ctx, metadataMaxAge)
+	if err != nil && ctx.Err() == nil {
+		b.Log.Warn("answering from the last view of the cluster", "error", err, "age", time.Since(s.Taken))
+	}
+	return s
+}
+
+// refresh makes this agent see what it has just written. That the write is
+// durable does not depend on it, so a failure is only logged.
+func (b *Broker) refresh(ctx context.Context) {
+	if _, err := b.Topology.Refresh(ctx, 0); err != nil {
+		b.Log.Warn("cannot refresh the view of the cluster after a change", "error", err)
+	}
+}
+
+// topicRef is how a request names a topic: by id in newer versions, else by name.
+type topicRef struct {
+	name string
+	id   uuid.UUID
+}
+
+func (r topicRef) in(s *topology.Snapshot) *topology.Topic {
+	if r.id != uuid.Nil {
+		return s.TopicByID(r.id)
+	}
+	return s.TopicByName(r.name)
+}
+
+// resolver finds the topics of one request. It asks for a fresher view at most
+// once, and only if something is not known here yet.
+type resolver struct {
+	b         *Broker
+	ctx       context.Context
+	snapshot  *topology.Snapshot
+	refreshed bool
+}
+
+func (b *Broker) resolve(ctx context.Context) *resolver {
+	return &resolver{b: b, ctx: ctx, snapshot: b.Topology.Snapshot()}
+}
+
+// partition returns the topic and the key of a partition of it. The error is
+// errUnknownTopic, errUnknownTopicID, or metadata.ErrUnavailable if that could
+// not be found out.
+func (r *resolver) partition(ref topicRef, p int32) (*topology.Topic, lease.Key, error) {
+	t := ref.in(r.snapshot)
+	if t == nil || p >= t.Partitions {
+		if err := r.refresh(); err != nil {
+			return nil, lease.Key{}, err
+		}
+		t = ref.in(r.snapshot)
+	}
+	switch {
+	case t == nil && ref.id != uuid.Nil:
+		return nil, lease.Key{}, errUnknownTopicID
+	case t == nil || p < 0 || p >= t.Partitions:
+		return nil, lease.Key{}, metadata.ErrUnknownTopic
+	}
+	return t, lease.Key{TopicID: t.ID, Partition: p}, nil
+}
+
+func (r *resolver) refresh() error {
+	if r.refreshed {
+		return nil
+	}
+	r.refreshed = true
+	ctx, cancel := context.WithTimeout(r.ctx, missTimeout)
+	defer cancel()
+	s, err := r.b.Topology.Refresh(ctx, missMaxAge)
+	r.snapshot = s
+	return err
+}
+
+// authorizedOperationsOmitted is the answer where authorized operations were
+// not asked for (KIP-430).
+const authorizedOperationsOmitted = -1 << 31
+
+// rack is the wire's form of a zone, null where there is none.
+func rack(zone string) *string {
+	if zone == "" {
+		return nil
+	}
+	return &zone
+}
+
+func metadataBroker(a metadata.Agent) kmsg.MetadataResponseBroker {
+	m := kmsg.NewMetadataResponseBroker()
+	m.NodeID, m.Host, m.Port, m.Rack = a.NodeID, a.Host, a.Port, rack(a.Zone)
+	return m
+}

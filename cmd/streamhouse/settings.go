@@ -1,0 +1,255 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/streamhouse/streamhouse/broker/ingest"
+	"github.com/streamhouse/streamhouse/lease"
+	"github.com/streamhouse/streamhouse/protocol"
+)
+
+// Settings are what an agent is started with. settingsTable says of each what
+// it is for, and is where flags, environment variables, the file's keys and the
+// reference in docs come from.
+type Settings struct {
+	AgentID           string
+	Address           string
+	AdvertisedAddress string
+	AdminAddress      string
+	AvailabilityZone  string
+	AgentGroup        string
+	MultiAgent        bool
+	DataDir           string
+	MetadataURL       string
+	ObjectURL         string
+	LeaseDuration     time.Duration
+	HeartbeatInterval time.Duration
+	TopologyInterval  time.Duration
+	ShutdownTimeout   time.Duration
+
+	Flush ingest.Config
+	Cache CacheSettings
+	Kafka KafkaSettings
+	Log   LogSettings
+}
+
+// CacheSettings are those of the read path.
+type CacheSettings struct {
+	Bytes           int64
+	BlockBytes      int64
+	ReadAheadBlocks int
+}
+
+// KafkaSettings are those of the Kafka listener and of new topics.
+type KafkaSettings struct {
+	AutoCreateTopics bool
+	NumPartitions    int
+	MaxRequestBytes  int64
+	MaxRequestMemory int64
+	MaxConnections   int
+}
+
+// LogSettings are those of the agent's own log.
+type LogSettings struct {
+	Level  string
+	Format string
+}
+
+func defaultSettings() *Settings {
+	id, err := os.Hostname()
+	if err != nil || id == "" {
+		id = "agent"
+	}
+	leases := lease.DefaultConfig()
+	return &Settings{
+		AgentID:           id,
+		Address:           "127.0.0.1:9092",
+		AdminAddress:      "127.0.0.1:9644",
+		DataDir:           "data",
+		LeaseDuration:     leases.Duration,
+		HeartbeatInterval: leases.RenewInterval,
+		TopologyInterval:  5 * time.Second,
+		ShutdownTimeout:   20 * time.Second,
+		Flush:             ingest.DefaultConfig(),
+		Cache:             CacheSettings{Bytes: 256 << 20, BlockBytes: 512 << 10, ReadAheadBlocks: 4},
+		Kafka: KafkaSettings{
+			AutoCreateTopics: true, NumPartitions: 1,
+			MaxRequestBytes: 100 << 20, MaxRequestMemory: 512 << 20, MaxConnections: 10_000,
+		},
+		Log: LogSettings{Level: "info", Format: "text"},
+	}
+}
+
+// setting is one row of the table.
+type setting struct {
+	key   string // in the file, below streamhouse:
+	value value
+	doc   string
+}
+
+// settingsTable binds every key to its place in s.
+func settingsTable(s *Settings) []setting {
+	f := &s.Flush
+	return []setting{
+		{"agent_id", text(&s.AgentID), "Name of this agent, unique among those that share a metadata store, and the same after a restart. The default is the host's name."},
+		{"address", text(&s.Address), "Where the Kafka listener listens: host:port. An empty host is every interface."},
+		{"advertised_address", text(&s.AdvertisedAddress), "host:port that clients are told to connect to. The default is the address, with the host's name where that is every interface."},
+		{"admin_address", text(&s.AdminAddress), "Where /metrics, /healthz, /readyz and /debug/pprof listen. Keep it private."},
+		{"availability_zone", text(&s.AvailabilityZone), "Zone in which this agent runs; clients see it as the broker's rack."},
+		{"agent_group", text(&s.AgentGroup), "Group of agents to which this one belongs."},
+		{"multi_agent", boolean(&s.MultiAgent), "Say that other agents share the stores: refused unless the metadata store is PostgreSQL and the object store is S3."},
+		{"data_dir", text(&s.DataDir), "Folder of the embedded stores, used where metadata_url or object_url is not set."},
+		{"metadata_url", secretURL(&s.MetadataURL), "Metadata store: postgres://user:password@host/database, or sqlite://path. The default is SQLite in data_dir."},
+		{"object_url", secretURL(&s.ObjectURL), "Object store: s3://bucket/prefix?region=…&endpoint=…&path_style=true (credentials as AWS clients find them, or access_key and secret_key), or file://path. The default is a folder in data_dir."},
+		{"lease_duration", duration(&s.LeaseDuration), "How long a partition's lease lasts without renewal: the longest time until the partitions of a killed agent move."},
+		{"heartbeat_interval", duration(&s.HeartbeatInterval), "Time between two heartbeats, and between two renewals of leases. Less than lease_duration by a third."},
+		{"topology_interval", duration(&s.TopologyInterval), "Steady pace at which the agent looks for changes of topics and leaders. Requests that need a fresher view do not wait for it."},
+		{"shutdown_timeout", duration(&s.ShutdownTimeout), "The longest time that SIGTERM waits for what is in flight."},
+
+		{"flush.max_bytes", size(&f.MaxBytes), "Bytes at which the open buffer is flushed as one object."},
+		{"flush.max_batches", integer(&f.MaxBatches), "Record batches at which the open buffer is flushed."},
+		{"flush.max_partitions", integer(&f.MaxPartitions), "Partitions at which the open buffer is flushed."},
+		{"flush.puts_per_second", float(&f.PutsPerSecond), "Budget of uploads, on average. It bounds the bill: at 5 $ a million, 40 a second are at most 18 $ a day, and only under steady load. While it lasts, buffers are flushed at once."},
+		{"flush.put_burst", float(&f.PutBurst), "Uploads that may be made at once after a quiet time."},
+		{"flush.max_linger", duration(&f.MaxLinger), "The longest time that a batch waits for the budget of uploads."},
+		{"flush.max_uploads", integer(&f.MaxUploads), "Uploads that run at a time."},
+		{"flush.upload_timeout", duration(&f.UploadTimeout), "The longest time of one upload, its retries included."},
+		{"flush.inline_max_bytes", size(&f.InlineMaxBytes), "The largest flush that is kept in the metadata store instead of an object; 0 switches that off."},
+		{"flush.inline_bytes_per_second", float(&f.InlineBytesPerSecond), "Budget of bytes kept in the metadata store, on average."},
+		{"flush.inline_burst", float(&f.InlineBurst), "Bytes that may be kept there at once after a quiet time."},
+		{"flush.max_buffered_bytes", size(&f.MaxBufferedBytes), "Bytes of batches that may be buffered or on their way to the stores. More are refused with a retriable error."},
+		{"flush.commit_timeout", duration(&f.CommitTimeout), "The longest time of one attempt of a commit."},
+		{"flush.commit_deadline", duration(&f.CommitDeadline), "How long a batch waits for an unavailable metadata store before it is refused."},
+
+		{"cache.bytes", size(&s.Cache.Bytes), "Memory for blocks of objects."},
+		{"cache.block_bytes", size(&s.Cache.BlockBytes), "Size of a block: the unit of caching and of range reads."},
+		{"cache.read_ahead_blocks", integer(&s.Cache.ReadAheadBlocks), "Blocks that are read ahead for a sequential reader; -1 for none."},
+
+		{"kafka.auto_create_topics", boolean(&s.Kafka.AutoCreateTopics), "Create a topic when a client asks for it (auto.create.topics.enable)."},
+		{"kafka.num_partitions", integer(&s.Kafka.NumPartitions), "Partitions of topics that are created without a number of them (num.partitions)."},
+		{"kafka.max_request_bytes", size(&s.Kafka.MaxRequestBytes), "The largest request (socket.request.max.bytes)."},
+		{"kafka.max_request_memory", size(&s.Kafka.MaxRequestMemory), "Memory of all requests that are not answered yet. Connections are not read beyond it."},
+		{"kafka.max_connections", integer(&s.Kafka.MaxConnections), "Connections that may be open; further ones are closed at once."},
+
+		{"log.level", choice(&s.Log.Level, "debug", "info", "warn", "error"), "Least level that is logged: debug, info, warn or error."},
+		{"log.format", choice(&s.Log.Format, "text", "json"), "Format of the log, on standard error: text or json."},
+	}
+}
+
+// resolve fills in what depends on other settings and checks the whole. Errors
+// are for the operator: one line that says what to do.
+func (s *Settings) resolve() error {
+	if s.AgentID == "" {
+		return errors.New("agent_id must not be empty")
+	}
+	dir, err := filepath.Abs(s.DataDir)
+	if err != nil {
+		return fmt.Errorf("data_dir: %w", err)
+	}
+	if s.MetadataURL == "" {
+		s.MetadataURL = "sqlite://" + filepath.Join(dir, "metadata.db")
+	}
+	if s.ObjectURL == "" {
+		s.ObjectURL = (&url.URL{Scheme: "file", Path: filepath.Join(dir, "objects")}).String()
+	}
+	if !s.postgres() && !strings.HasPrefix(s.MetadataURL, "sqlite://") {
+		return errors.New("metadata_url must begin with postgres:// or sqlite://")
+	}
+	if s.MultiAgent && (!s.postgres() || !strings.HasPrefix(s.ObjectURL, "s3://")) {
+		return errors.New("multi_agent needs stores that agents can share: set metadata_url to postgres://… and object_url to s3://…, or leave multi_agent off")
+	}
+	if _, _, err := hostPort(s.Address); err != nil {
+		return fmt.Errorf("address %q: %w", s.Address, err)
+	}
+	if _, _, err := hostPort(s.AdminAddress); err != nil {
+		return fmt.Errorf("admin_address %q: %w", s.AdminAddress, err)
+	}
+	if s.AdvertisedAddress != "" {
+		if host, port, err := hostPort(s.AdvertisedAddress); err != nil || host == "" || port == 0 {
+			return fmt.Errorf("advertised_address %q: must be host:port as clients reach it", s.AdvertisedAddress)
+		}
+	}
+	leases := s.leaseConfig()
+	if err := leases.Validate(); err != nil {
+		return fmt.Errorf("heartbeat_interval (%s) and lease_duration (%s) do not go together: %w", s.HeartbeatInterval, s.LeaseDuration, err)
+	}
+	if s.TopologyInterval <= 0 || s.ShutdownTimeout <= 0 {
+		return errors.New("topology_interval and shutdown_timeout must be positive")
+	}
+	if s.Cache.Bytes < 0 || s.Cache.BlockBytes < 4096 {
+		return errors.New("cache.bytes must not be negative, cache.block_bytes at least 4KiB")
+	}
+	if s.Kafka.MaxRequestBytes < 1024 || s.Kafka.MaxRequestMemory < s.Kafka.MaxRequestBytes || s.Kafka.MaxConnections < 1 {
+		return errors.New("kafka.max_request_memory must be at least kafka.max_request_bytes, and kafka.max_connections at least 1")
+	}
+	return s.Flush.Validate()
+}
+
+func (s *Settings) postgres() bool {
+	return strings.HasPrefix(s.MetadataURL, "postgres://") || strings.HasPrefix(s.MetadataURL, "postgresql://")
+}
+
+func (s *Settings) leaseConfig() lease.Config {
+	c := lease.DefaultConfig()
+	c.Duration, c.RenewInterval = s.LeaseDuration, s.HeartbeatInterval
+	c.Margin = min(c.Margin, s.LeaseDuration/10)
+	return c
+}
+
+func (s *Settings) serverConfig() protocol.ServerConfig {
+	return protocol.ServerConfig{
+		MaxFrameBytes:    int(s.Kafka.MaxRequestBytes),
+		MaxRequestMemory: s.Kafka.MaxRequestMemory,
+		MaxConnections:   s.Kafka.MaxConnections,
+	}
+}
+
+// brokerConfigs are the settings under the names that Kafka's clients know.
+func (s *Settings) brokerConfigs() map[string]string {
+	c := map[string]string{
+		"auto.create.topics.enable": strconv.FormatBool(s.Kafka.AutoCreateTopics),
+		"num.partitions":            strconv.Itoa(s.Kafka.NumPartitions),
+		"socket.request.max.bytes":  strconv.FormatInt(s.Kafka.MaxRequestBytes, 10),
+	}
+	if s.AvailabilityZone != "" {
+		c["broker.rack"] = s.AvailabilityZone
+	}
+	return c
+}
+
+// advertised is what clients are told, given where the agent listens.
+func (s *Settings) advertised(listening net.Addr) (host string, port int32, err error) {
+	if s.AdvertisedAddress != "" {
+		return hostPort(s.AdvertisedAddress)
+	}
+	host, _, err = hostPort(s.Address)
+	if err != nil {
+		return "", 0, err
+	}
+	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
+		if host, err = os.Hostname(); err != nil {
+			return "", 0, fmt.Errorf("advertised_address must be set: %w", err)
+		}
+	}
+	return host, int32(listening.(*net.TCPAddr).Port), nil
+}
+
+func hostPort(address string) (host string, port int32, err error) {
+	host, p, err := net.SplitHostPort(address)
+	if err != nil {
+		return "", 0, errors.New("must be host:port")
+	}
+	n, err := strconv.ParseUint(p, 10, 16)
+	if err != nil {
+		return "", 0, errors.New("must be host:port, with a port from 0 to 65535")
+	}
+	return host, int32(n), nil
+}

@@ -1,0 +1,160 @@
+package main
+
+import (
+	"fmt"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/dustin/go-humanize"
+	"github.com/spf13/pflag"
+)
+
+// value is a setting's place, as flags, the environment and the file write it,
+// and as it may be shown.
+type value interface {
+	pflag.Value
+	// Shown is String without secrets.
+	Shown() string
+}
+
+// bound is a value over a place, with how to parse and to print it.
+type bound[T any] struct {
+	place *T
+	kind  string
+	parse func(string) (T, error)
+	print func(T) string
+	shown func(T) string
+}
+
+func (b *bound[T]) Set(s string) error {
+	v, err := b.parse(s)
+	if err == nil {
+		*b.place = v
+	}
+	return err
+}
+
+func (b *bound[T]) Type() string { return b.kind }
+
+func (b *bound[T]) String() string {
+	if b == nil || b.place == nil {
+		return "" // pflag asks a zero value
+	}
+	return b.print(*b.place)
+}
+
+func (b *bound[T]) Shown() string {
+	if b.shown != nil {
+		return b.shown(*b.place)
+	}
+	return b.String()
+}
+
+func text(p *string) value {
+	same := func(s string) string { return s }
+	return &bound[string]{place: p, kind: "text", parse: func(s string) (string, error) { return s, nil }, print: same}
+}
+
+// secretURL is a URL whose password and keys are not shown.
+func secretURL(p *string) value {
+	v := text(p).(*bound[string])
+	v.kind, v.shown = "url", redact
+	return v
+}
+
+func redact(raw string) string {
+	if raw == "" {
+		return ""
+	}
+	u, err := url.Parse(raw)
+	if err != nil {
+		return "(not a URL)"
+	}
+	q := u.Query()
+	for _, key := range []string{"password", "access_key", "secret_key", "session_token"} {
+		if q.Has(key) {
+			q.Set(key, "xxxxx")
+		}
+	}
+	u.RawQuery = q.Encode()
+	return u.Redacted()
+}
+
+func boolean(p *bool) value {
+	return &bound[bool]{place: p, kind: "true or false", parse: func(s string) (bool, error) {
+		v, err := strconv.ParseBool(s)
+		if err != nil {
+			return false, fmt.Errorf("%q is neither true nor false", s)
+		}
+		return v, nil
+	}, print: strconv.FormatBool}
+}
+
+func integer(p *int) value {
+	return &bound[int]{place: p, kind: "number", parse: func(s string) (int, error) {
+		v, err := strconv.Atoi(s)
+		if err != nil {
+			return 0, fmt.Errorf("%q is not a whole number", s)
+		}
+		return v, nil
+	}, print: strconv.Itoa}
+}
+
+func float(p *float64) value {
+	return &bound[float64]{place: p, kind: "number", parse: func(s string) (float64, error) {
+		v, err := strconv.ParseFloat(s, 64)
+		if err != nil {
+			return 0, fmt.Errorf("%q is not a number", s)
+		}
+		return v, nil
+	}, print: func(v float64) string { return strconv.FormatFloat(v, 'g', -1, 64) }}
+}
+
+func duration(p *time.Duration) value {
+	return &bound[time.Duration]{place: p, kind: "duration", parse: func(s string) (time.Duration, error) {
+		v, err := time.ParseDuration(s)
+		if err != nil {
+			return 0, fmt.Errorf("%q is not a duration such as 250ms or 30s", s)
+		}
+		return v, nil
+	}, print: time.Duration.String}
+}
+
+// size is a number of bytes.
+func size(p *int64) value {
+	return &bound[int64]{place: p, kind: "size", parse: func(s string) (int64, error) {
+		v, err := humanize.ParseBytes(s)
+		if err != nil || v > 1<<62 {
+			return 0, fmt.Errorf("%q is not a size such as 65536, 512KiB or 8MiB", s)
+		}
+		return int64(v), nil
+	}, print: printSize}
+}
+
+// printSize prints a size exactly, in the largest unit that divides it.
+func printSize(v int64) string {
+	for _, u := range []struct {
+		name string
+		n    int64
+	}{{"GiB", 1 << 30}, {"MiB", 1 << 20}, {"KiB", 1 << 10}} {
+		if v >= u.n && v%u.n == 0 {
+			return strconv.FormatInt(v/u.n, 10) + u.name
+		}
+	}
+	return strconv.FormatInt(v, 10)
+}
+
+func choice(p *string, from ...string) value {
+	v := text(p).(*bound[string])
+	v.kind = strings.Join(from, ", ")
+	v.parse = func(s string) (string, error) {
+		if !slices.Contains(from, s) {
+			return "", fmt.Errorf("%q is none of %s", s, strings.Join(from, ", "))
+		}
+		return s, nil
+	}
+	return v
+}
