@@ -82,7 +82,7 @@ func untilSignal(parent context.Context) (context.Context, context.CancelFunc) {
 
 func runAgent(ctx context.Context, s *Settings) error {
 	log := newLogger(s)
-	if _, err := memlimit.SetGoMemLimitWithOpts(memlimit.WithLogger(slog.New(slog.DiscardHandler))); err != nil {
+	if _, err := memlimit.Set(memlimit.WithLogger(slog.New(slog.DiscardHandler))); err != nil {
 		log.Debug("no memory limit was found", "error", err)
 	}
 	n, err := build(ctx, s, log)
@@ -210,7 +210,7 @@ func openMetadata(ctx context.Context, s *Settings, session uuid.UUID) (metadata
 }
 
 // assemble makes the parts of the broker and wires them.
-func (n *node) assemble(objects objstore.Store, session uuid.UUID, reg prometheus.Registerer) error {
+func (n *node) assemble(objects objstore.Store, session uuid.UUID, reg *prometheus.Registry) error {
 	s, log := n.settings, n.log
 	self := n.agent.Self()
 	static, err := config.NewBroker(s.brokerConfigs())
