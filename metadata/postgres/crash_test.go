@@ -2,7 +2,6 @@ package postgres_test
 
 import (
 	"context"
-	"math/rand/v2"
 	"testing"
 
 	"github.com/streamhouse/streamhouse/internal/testdb"
@@ -17,7 +16,7 @@ func TestTortureServerKilled(t *testing.T) {
 	tt := newTorture(t, url, url)
 
 	due := make(chan struct{}, 1)
-	tt.disturb = append(tt.disturb, func(context.Context, *rand.Rand) {
+	tt.disturb = append(tt.disturb, func(context.Context) {
 		if tt.commits.Load() > 0 {
 			select {
 			case due <- struct{}{}:
@@ -40,7 +39,7 @@ func TestTortureServerKilled(t *testing.T) {
 			tt.outage.Unlock()
 		}
 	}()
-	tt.run(40)
+	tt.run(tortureCommits / 2)
 	close(due)
 	<-done
 	if killed < kills {

@@ -4,11 +4,9 @@ package postgres_test
 
 import (
 	"context"
-	"math/rand/v2"
 	"strings"
 	"testing"
 
-	"github.com/streamhouse/streamhouse/internal/testdb"
 	"github.com/streamhouse/streamhouse/metadata/postgres"
 	"github.com/streamhouse/streamhouse/segment"
 )
@@ -66,15 +64,9 @@ func TestMutants(t *testing.T) {
 		{name: "claim by a query", claimByQuery: true},
 	} {
 		t.Run(m.name, func(t *testing.T) {
-			url := testdb.Postgres(t)
-			proxy := testdb.NewProxy(t, url)
-			tt := newTorture(t, url, proxy.URL())
-			tt.disturb = append(tt.disturb,
-				func(ctx context.Context, _ *rand.Rand) { tt.killBackend(ctx) },
-				func(context.Context, *rand.Rand) { proxy.CutNextServerReply(testdb.PostgresReady) },
-			)
+			tt := newDisturbedTorture(t)
 			m.install(t, tt)
-			tt.run(80)
+			tt.run(tortureCommits)
 			if !tt.failed() {
 				t.Fatal("the torture did not notice")
 			}

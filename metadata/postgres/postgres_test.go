@@ -109,3 +109,23 @@ func commit(b *testing.B, store metadata.Store, terms []lease.Term, batches int,
 		}
 	}
 }
+
+func BenchmarkAcquire1000(b *testing.B) {
+	store := open(b, testdb.Postgres(b))
+	keys := createTopic(b, store, 1000)
+	for b.Loop() {
+		if _, err := store.Acquire(b.Context(), agentID, time.Minute, keys); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func BenchmarkRenew1000(b *testing.B) {
+	store := open(b, testdb.Postgres(b))
+	terms := leadTopic(b, store, 1000)
+	for b.Loop() {
+		if _, err := store.Renew(b.Context(), agentID, time.Minute, terms); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

@@ -87,7 +87,7 @@ func (tt *torture) auditAcks(extents []extentRow) {
 		found := slices.ContainsFunc(extents, func(e extentRow) bool {
 			return e.key == a.batch.Key && e.object == a.object && e.leaderEpoch == a.batch.LeaderEpoch &&
 				e.base <= a.base && a.base+int64(a.batch.Records) <= e.end &&
-				a.batch.Position-e.position == (a.base-e.base)*tortureBatchBytes
+				a.batch.Position-e.position == (a.base-e.base)*tortureRecordBytes
 		})
 		if !found {
 			tt.violate("%s: the batch acknowledged at offset %d (object %s, leader epoch %d) is not there",

@@ -30,7 +30,7 @@ type tried struct {
 // step makes one commit and learns what became of it.
 func (p *tortureProducer) step(ctx context.Context) {
 	if p.rng.IntN(8) == 0 && len(p.disturb) > 0 {
-		p.disturb[p.rng.IntN(len(p.disturb))](ctx, p.rng)
+		p.disturb[p.rng.IntN(len(p.disturb))](ctx)
 	}
 	if p.leader(p.key).term.Epoch == 0 || p.rng.IntN(15) == 0 {
 		p.takeOver(ctx, p.rng, p.key)
@@ -79,10 +79,10 @@ func (p *tortureProducer) next() *metadata.Commit {
 // batch appends a batch to the object, of no producer.
 func batch(o *metadata.CommitObject, term lease.Term, records int32) *metadata.CommitBatch {
 	o.Batches = append(o.Batches, metadata.CommitBatch{
-		Key: term.Key, LeaderEpoch: term.LeaderEpoch, Position: o.Size, Length: records * tortureBatchBytes,
+		Key: term.Key, LeaderEpoch: term.LeaderEpoch, Position: o.Size, Length: records * tortureRecordBytes,
 		Records: records, ProducerID: -1, MaxTimestamp: 1,
 	})
-	o.Size += int64(records * tortureBatchBytes)
+	o.Size += int64(records * tortureRecordBytes)
 	return &o.Batches[len(o.Batches)-1]
 }
 

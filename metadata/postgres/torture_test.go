@@ -28,23 +28,18 @@ import (
 // objects that are being committed. Then every acknowledgement is compared with
 // the index. STREAMHOUSE_TORTURE=60s runs it for longer.
 func TestTorture(t *testing.T) {
-	url := testdb.Postgres(t)
-	proxy := testdb.NewProxy(t, url)
-	tt := newTorture(t, url, proxy.URL())
-	tt.disturb = append(tt.disturb,
-		func(ctx context.Context, _ *rand.Rand) { tt.killBackend(ctx) },
-		func(context.Context, *rand.Rand) { proxy.CutNextServerReply(testdb.PostgresReady) },
-	)
-	tt.run(80)
+	tt := newDisturbedTorture(t)
+	tt.run(tortureCommits)
 	tt.report()
 }
 
 const (
+	tortureCommits     = 80 // of each producer
 	torturePartitions  = 4
 	tortureAgents      = 3
 	tortureProducers   = 12
 	tortureAttempts    = 500 // of one commit, before it is said to hang
-	tortureBatchBytes  = 100 // a record: offsets and positions advance together
+	tortureRecordBytes = 100 // offsets and positions advance together
 	tortureLeaseLength = time.Millisecond
 )
 
@@ -57,7 +52,7 @@ type torture struct {
 	keys   []lease.Key
 
 	// disturb are faults, one of which now and then precedes a commit.
-	disturb []func(context.Context, *rand.Rand)
+	disturb []func(context.Context)
 	// claim is the collector's claim of a name: whether it may delete the object.
 	claim func(context.Context, *postgres.Store, segment.ID) (bool, error)
 	// outage is held while the server is down on purpose.
@@ -102,6 +97,18 @@ func newTorture(t *testing.T, direct, proxied string) *torture {
 		tt.stores = append(tt.stores, open(t, proxied))
 	}
 	tt.keys = createTopic(t, tt.stores[0], torturePartitions)
+	return tt
+}
+
+// newDisturbedTorture is a torture whose back-ends get killed and whose answers
+// get lost.
+func newDisturbedTorture(t *testing.T) *torture {
+	t.Helper()
+	url := testdb.Postgres(t)
+	proxy := testdb.NewProxy(t, url)
+	tt := newTorture(t, url, proxy.URL())
+	tt.disturb = append(tt.disturb, tt.killBackend,
+		func(context.Context) { proxy.CutNextServerReply(testdb.PostgresReady) })
 	return tt
 }
 
