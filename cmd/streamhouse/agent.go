@@ -124,10 +124,10 @@ type node struct {
 
 // build opens the stores, registers the agent and makes everything else. Until
 // it returns without an error nothing is left open.
-func build(ctx context.Context, s *Settings, log *slog.Logger) (n *node, err error) {
+func build(ctx context.Context, s *Settings, log *slog.Logger) (_ *node, err error) {
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
-	n = &node{settings: s, log: log}
+	n := &node{settings: s, log: log}
 	defer func() {
 		if err != nil {
 			n.close()
