@@ -9,6 +9,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/streamhouse/streamhouse/compat-tests/clients"
+	"github.com/streamhouse/streamhouse/compat-tests/harness"
 	"github.com/streamhouse/streamhouse/compat-tests/scenario"
 	"github.com/streamhouse/streamhouse/compat-tests/toolchain"
 	"github.com/streamhouse/streamhouse/compat-tests/wire"
@@ -20,7 +21,7 @@ const clientTimeout = 3 * time.Minute
 // TestClients has each client write every kind of record in every codec, read it back byte for byte, look offsets up,
 // seek by timestamp and resume as a group; then each client reads what the others wrote.
 func TestClients(t *testing.T) {
-	forEachTarget(t, func(t *testing.T, target target) {
+	forEachTarget(t, harness.FastStores, func(t *testing.T, target target) {
 		all := startClients(t, target)
 		written := make([]scenario.Log, len(all))
 		seed := seed(t)

@@ -8,11 +8,13 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/streamhouse/streamhouse/compat-tests/harness"
 )
 
 // TestConsoleTools runs Apache Kafka's command line tools one after the other, as an administrator would.
 func TestConsoleTools(t *testing.T) {
-	forEachTarget(t, func(t *testing.T, target target) {
+	forEachTarget(t, harness.FastStores, func(t *testing.T, target target) {
 		const topic = "console"
 		bootstrap := strings.Join(target.bootstrap(), ",")
 		topics := func(args ...string) string {

@@ -6,12 +6,13 @@ import (
 	"time"
 
 	"github.com/streamhouse/streamhouse/compat-tests/clients"
+	"github.com/streamhouse/streamhouse/compat-tests/harness"
 	"github.com/streamhouse/streamhouse/compat-tests/scenario"
 )
 
 // TestFirstSteps does what a new user does with kcat: produce to a topic that is not there yet, list it, consume.
 func TestFirstSteps(t *testing.T) {
-	forEachTarget(t, func(t *testing.T, target target) {
+	forEachTarget(t, harness.FastStores, func(t *testing.T, target target) {
 		ctx := deadline(t, time.Minute)
 		kcat := clients.NewKcat(target.bootstrap())
 		const topic = "first-steps"

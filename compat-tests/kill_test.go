@@ -4,6 +4,8 @@ import (
 	"math/rand/v2"
 	"testing"
 	"time"
+
+	"github.com/streamhouse/streamhouse/compat-tests/harness"
 )
 
 // TestKill9 kills brokers at random moments while idempotent producers and a consumer are at work. Afterwards every
@@ -11,7 +13,7 @@ import (
 // dense; nothing that a consumer saw has changed; and every broker serves that same log. Since the producers never
 // give up, none may fail.
 func TestKill9(t *testing.T) {
-	forEachTarget(t, func(t *testing.T, target target) {
+	forEachTarget(t, harness.DurableStores, func(t *testing.T, target target) {
 		kills := environmentInt(t, "COMPAT_KILLS", 8)
 		seed := seed(t)
 		random := rand.New(rand.NewPCG(seed, 0))

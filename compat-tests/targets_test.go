@@ -42,23 +42,28 @@ func (t target) bootstrap() []string {
 // shortLeases let partitions move soon after an agent was killed.
 var shortLeases = []string{"STREAMHOUSE_LEASE_DURATION=5s", "STREAMHOUSE_HEARTBEAT_INTERVAL=2s"}
 
-// targets are the ways to start a target. Each ends with its test.
-var targets = map[string]func(*testing.T) target{
-	"embedded": func(t *testing.T) target {
+// targets are the ways to start a target. Each ends with its test. A cluster has the given stores.
+var targets = map[string]func(*testing.T, makeStores) target{
+	"embedded": func(t *testing.T, _ makeStores) target {
 		return target{nodes: []node{harness.Embedded(t, shortLeases...)}}
 	},
-	"cluster": func(t *testing.T) target {
+	"cluster": func(t *testing.T, stores makeStores) target {
 		var nodes []node
-		for _, agent := range harness.Cluster(t, 2, shortLeases...) {
+		for _, agent := range harness.Cluster(t, stores(t), 2, shortLeases...) {
 			nodes = append(nodes, agent)
 		}
 		return target{nodes: nodes}
 	},
-	"apachekafka": startKafka,
+	"apachekafka": func(t *testing.T, _ makeStores) target {
+		return target{nodes: []node{apachekafka.Run(t)}}
+	},
 }
 
+// makeStores is harness.FastStores or harness.DurableStores.
+type makeStores func(testing.TB) harness.Stores
+
 // forEachTarget runs a test on each target that COMPAT_TARGET names.
-func forEachTarget(t *testing.T, test func(*testing.T, target)) {
+func forEachTarget(t *testing.T, stores makeStores, test func(*testing.T, target)) {
 	t.Helper()
 	names := os.Getenv("COMPAT_TARGET")
 	if names == "" {
@@ -69,28 +74,8 @@ func forEachTarget(t *testing.T, test func(*testing.T, target)) {
 		if !ok {
 			t.Fatalf("COMPAT_TARGET: unknown target %q", name)
 		}
-		t.Run(name, func(t *testing.T) { test(t, start(t)) })
+		t.Run(name, func(t *testing.T) { test(t, start(t, stores)) })
 	}
-}
-
-func startKafka(t *testing.T) target {
-	t.Helper()
-	broker, err := apachekafka.New(t.Context(), java(t), t.TempDir())
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := broker.Start(deadline(t, time.Minute)); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if t.Failed() {
-			t.Log(broker.LogTail())
-		}
-		if err := broker.Stop(afterTest(t, time.Minute)); err != nil {
-			t.Error(err)
-		}
-	})
-	return target{nodes: []node{broker}}
 }
 
 func java(t *testing.T) toolchain.Java {

@@ -76,6 +76,17 @@ func (a *Agent) PID() int { return a.process.PID() }
 
 // Start starts the agent and returns when /readyz answers 200.
 func (a *Agent) Start(ctx context.Context) error {
+	if err := a.Launch(ctx); err != nil {
+		return err
+	}
+	if err := a.process.Await(ctx, a.ready); err != nil {
+		return errors.Join(err, a.process.Kill())
+	}
+	return nil
+}
+
+// Launch starts the agent's process and returns before it serves anyone.
+func (a *Agent) Launch(ctx context.Context) error {
 	args := append([]string{"agent", "--agent-id", a.id, "--address", a.address, "--admin-address", a.admin}, a.flags...)
 	// The agent lives until Stop or Kill, not until ctx ends.
 	cmd := exec.CommandContext(context.WithoutCancel(ctx), a.binary, args...)
@@ -85,9 +96,6 @@ func (a *Agent) Start(ctx context.Context) error {
 		return err
 	}
 	a.process = p
-	if err := p.Await(ctx, a.ready); err != nil {
-		return errors.Join(err, p.Kill())
-	}
 	return nil
 }
 
@@ -119,6 +127,9 @@ func (a *Agent) Stop(ctx context.Context) error { return a.process.Stop(ctx) }
 
 // Kill ends the agent with SIGKILL.
 func (a *Agent) Kill() error { return a.process.Kill() }
+
+// Exited returns nil while the agent runs, and how it ended afterwards.
+func (a *Agent) Exited() error { return a.process.Exited() }
 
 // LogTail returns the end of the agent's log, over all its runs.
 func (a *Agent) LogTail() string { return a.process.LogTail() }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/url"
 	"sync"
 	"testing"
 	"time"
@@ -19,24 +20,57 @@ const (
 	stopTimeout  = time.Minute
 )
 
+// Stores are the URLs of what a cluster's agents share.
+type Stores struct {
+	Metadata string
+	Objects  string
+}
+
+// FastStores are a fresh database and a fresh bucket on the test run's servers. They don't flush to disk: they show
+// everything but durability and speed.
+func FastStores(t testing.TB) Stores {
+	t.Helper()
+	database, err := url.Parse(testdb.Postgres(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	query := database.Query()
+	query.Set("allow_unsafe", "true") // agents refuse a server with fsync=off otherwise
+	database.RawQuery = query.Encode()
+	return Stores{Metadata: database.String(), Objects: testdb.S3(t)}
+}
+
+// DurableStores are a PostgreSQL that flushes to disk before it acknowledges, and an S3 server, both of this test
+// alone.
+func DurableStores(t testing.TB) Stores {
+	t.Helper()
+	return Stores{Metadata: testdb.StartPostgres(t).Database(), Objects: testdb.StartS3(t).Bucket()}
+}
+
 // Embedded starts an agent with its defaults on a data folder of its own. env holds further settings, as
 // STREAMHOUSE_NAME=value. The agent is stopped with SIGTERM at the end of the test, which fails if that goes wrong; the
 // log of a failed test is shown.
 func Embedded(t testing.TB, env ...string) *Agent {
 	t.Helper()
-	agent := prepare(t, "embedded", env, "--data-dir", t.TempDir())
+	agent := PrepareEmbedded(t, env...)
 	start(t, agent)
 	return agent
 }
 
-// Cluster starts n agents on one fresh database and one fresh bucket, all at once, and returns when each of them knows
-// of all. Else it is like Embedded.
-func Cluster(t testing.TB, n int, env ...string) []*Agent {
+// PrepareEmbedded is Embedded but for the start.
+func PrepareEmbedded(t testing.TB, env ...string) *Agent {
 	t.Helper()
-	metadata, objects := testdb.Postgres(t), testdb.S3(t)
+	return prepare(t, "embedded", env, "--data-dir", t.TempDir())
+}
+
+// Cluster starts n agents on these stores, all at once, and returns when each of them knows of all. Else it is like
+// Embedded.
+func Cluster(t testing.TB, stores Stores, n int, env ...string) []*Agent {
+	t.Helper()
 	agents := make([]*Agent, n)
 	for i := range agents {
-		agents[i] = prepare(t, fmt.Sprintf("a%d", i+1), env, "--metadata-url", metadata, "--object-url", objects)
+		agents[i] = prepare(t, fmt.Sprintf("a%d", i+1), env,
+			"--metadata-url", stores.Metadata, "--object-url", stores.Objects)
 	}
 	start(t, agents...)
 	return agents
