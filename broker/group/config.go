@@ -1,0 +1,72 @@
+package group
+
+import (
+	"errors"
+	"time"
+)
+
+// Config sets the limits and times of a Coordinator.
+type Config struct {
+	// MinSessionTimeout and MaxSessionTimeout bound what members may ask for
+	// (group.min.session.timeout.ms, group.max.session.timeout.ms).
+	MinSessionTimeout time.Duration
+	MaxSessionTimeout time.Duration
+	// InitialRebalanceDelay is how long the first rebalance of an empty group
+	// waits for more members (group.initial.rebalance.delay.ms). Each newcomer
+	// extends it by as much, up to the rebalance timeout.
+	InitialRebalanceDelay time.Duration
+	// NewMemberJoinTimeout is how long a new member may wait for its first
+	// rebalance. Its client may be gone, and can't be told from one that waits.
+	NewMemberJoinTimeout time.Duration
+	// MaxSize is the largest number of members of a group, and of member ids
+	// that were given out and not used yet (group.max.size).
+	MaxSize int
+	// MaxMetadataBytes bounds the metadata of a committed offset
+	// (offset.metadata.max.bytes).
+	MaxMetadataBytes int
+	// EmptyGroupRetention is how long the generation of a group without members
+	// is remembered. Committed offsets are not touched.
+	EmptyGroupRetention time.Duration
+
+	// StoreTimeout bounds one request to the metadata store
+	// (offsets.commit.timeout.ms).
+	StoreTimeout time.Duration
+	// AcquireTimeout bounds the acquisition of a shard's lease.
+	AcquireTimeout time.Duration
+	// MaxWaiting is how many requests of one shard may wait for its lease, and
+	// how many for the store.
+	MaxWaiting int
+}
+
+// DefaultConfig returns what suits every agent. Where Kafka has a setting it is
+// Kafka's default, but for the delay of the first rebalance, which makes short
+// programs slow and saves long ones little.
+func DefaultConfig() Config {
+	return Config{
+		MinSessionTimeout:     6 * time.Second,
+		MaxSessionTimeout:     30 * time.Minute,
+		InitialRebalanceDelay: 100 * time.Millisecond,
+		NewMemberJoinTimeout:  5 * time.Minute,
+		MaxSize:               10_000,
+		MaxMetadataBytes:      4096,
+		EmptyGroupRetention:   10 * time.Minute,
+		StoreTimeout:          5 * time.Second,
+		AcquireTimeout:        10 * time.Second,
+		MaxWaiting:            10_000,
+	}
+}
+
+// Validate says what is wrong with the configuration, if anything.
+func (c *Config) Validate() error {
+	switch {
+	case c.MinSessionTimeout <= 0 || c.MaxSessionTimeout < c.MinSessionTimeout:
+		return errors.New("group: session timeouts must be positive and in order")
+	case c.InitialRebalanceDelay < 0:
+		return errors.New("group: the initial rebalance delay must not be negative")
+	case c.NewMemberJoinTimeout <= 0 || c.EmptyGroupRetention <= 0 || c.StoreTimeout <= 0 || c.AcquireTimeout <= 0:
+		return errors.New("group: every timeout must be positive")
+	case c.MaxSize <= 0 || c.MaxWaiting <= 0 || c.MaxMetadataBytes < 0:
+		return errors.New("group: every limit must be positive")
+	}
+	return nil
+}

@@ -1,0 +1,224 @@
+package group
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/twmb/franz-go/pkg/kerr"
+
+	"github.com/streamhouse/streamhouse/lease"
+	"github.com/streamhouse/streamhouse/metadata"
+)
+
+// Leases is what the coordinator asks of the agent's leases.
+type Leases interface {
+	// Acquire returns the leases of the keys, or why there is none.
+	Acquire(ctx context.Context, keys []lease.Key) []lease.Acquired
+	// Lose gives up a lease that the agent has lost, or can't trust any more.
+	Lose(l *lease.Lease, cause error)
+}
+
+// Coordinator coordinates the groups of the shards that the agent leads. It is
+// safe for concurrent use.
+//
+// Its methods begin a request before they return, without waiting for anything,
+// so that requests take effect in the order of the calls. What is not answered
+// when Run ends is answered then, with COORDINATOR_NOT_AVAILABLE.
+//
+// Besides what they say themselves, all requests may fail with
+//   - NOT_COORDINATOR: another agent leads the group's shard, or this one lost it.
+//   - COORDINATOR_NOT_AVAILABLE: the metadata store can't be asked, or too many
+//     requests wait for it.
+type Coordinator struct {
+	offsets metadata.Offsets
+	leases  Leases
+	agentID string
+	cfg     Config
+	metrics *Metrics
+	log     *slog.Logger
+
+	start  time.Time // instants are counted from here, on the monotonic clock
+	shards [metadata.GroupShards]*shard
+	rearm  chan struct{} // has an element if a timer may be due before all known
+}
+
+// NewCoordinator makes a coordinator. The configuration must be valid.
+func NewCoordinator(offsets metadata.Offsets, leases Leases, agentID string, cfg Config, m *Metrics, log *slog.Logger) *Coordinator {
+	c := &Coordinator{
+		offsets: offsets, leases: leases, agentID: agentID, cfg: cfg, metrics: m, log: log,
+		start: time.Now(),
+		rearm: make(chan struct{}, 1),
+	}
+	for n := range c.shards {
+		c.shards[n] = newShard(c, metadata.GroupShardKey(int32(n)))
+	}
+	return c
+}
+
+// Run acquires shards, asks the store and fires timers until ctx ends, and
+// returns nil then.
+func (c *Coordinator) Run(ctx context.Context) error {
+	var loops sync.WaitGroup
+	for _, s := range c.shards {
+		loops.Go(func() { s.run(ctx) })
+	}
+	loops.Go(func() { c.runTimers(ctx) })
+	loops.Wait()
+	return nil
+}
+
+// runTimers fires the timers of all shards.
+func (c *Coordinator) runTimers(ctx context.Context) {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-c.rearm:
+		case <-timer.C:
+		}
+		timer.Stop()
+		first, pending := time.Duration(0), false
+		for _, s := range c.shards {
+			if at, ok := s.tick(c.now()); ok && (!pending || at < first) {
+				first, pending = at, true
+			}
+		}
+		if pending {
+			timer.Reset(first - c.now())
+		}
+	}
+}
+
+func (c *Coordinator) now() time.Duration { return time.Since(c.start) }
+
+// shard is the shard of a group.
+func (c *Coordinator) shard(group string) *shard {
+	return c.shards[metadata.GroupShard(group).Partition]
+}
+
+// refused is a request that was answered at once.
+func refused[T any](err error) Pending[T] {
+	p := Pending[T]{newCall()}
+	p.call.complete(nil, err)
+	return p
+}
+
+// Join waits until the rebalance that it takes part in, or begins, has brought
+// the next generation. Errors are INVALID_GROUP_ID, INVALID_SESSION_TIMEOUT,
+// GROUP_MAX_SIZE_REACHED, INCONSISTENT_GROUP_PROTOCOL, MEMBER_ID_REQUIRED,
+// UNKNOWN_MEMBER_ID, FENCED_INSTANCE_ID and REBALANCE_IN_PROGRESS: the member
+// has joined again meanwhile.
+func (c *Coordinator) Join(r JoinRequest) Pending[JoinResponse] {
+	switch {
+	case r.Group == "":
+		return refused[JoinResponse](kerr.InvalidGroupID)
+	case r.SessionTimeout < c.cfg.MinSessionTimeout || r.SessionTimeout > c.cfg.MaxSessionTimeout:
+		return refused[JoinResponse](kerr.InvalidSessionTimeout)
+	}
+	if r.MemberID == "" {
+		r.newMemberID = cmp.Or(r.InstanceID, r.ClientID) + "-" + uuid.NewString()
+	}
+	return Pending[JoinResponse]{c.shard(r.Group).begin(&r)}
+}
+
+// Sync waits for the leader's assignment. Errors are INVALID_GROUP_ID,
+// UNKNOWN_MEMBER_ID, FENCED_INSTANCE_ID, ILLEGAL_GENERATION,
+// INCONSISTENT_GROUP_PROTOCOL and REBALANCE_IN_PROGRESS.
+func (c *Coordinator) Sync(r SyncRequest) Pending[SyncResponse] {
+	if r.Group == "" {
+		return refused[SyncResponse](kerr.InvalidGroupID)
+	}
+	return Pending[SyncResponse]{c.shard(r.Group).begin(&r)}
+}
+
+// Heartbeat extends a member's session. Errors are INVALID_GROUP_ID,
+// UNKNOWN_MEMBER_ID, FENCED_INSTANCE_ID, ILLEGAL_GENERATION, and
+// REBALANCE_IN_PROGRESS, with which the session is extended too.
+func (c *Coordinator) Heartbeat(r HeartbeatRequest) Pending[struct{}] {
+	if r.Group == "" {
+		return refused[struct{}](kerr.InvalidGroupID)
+	}
+	return Pending[struct{}]{c.shard(r.Group).begin(&r)}
+}
+
+// Leave removes members. The answer has an error for each, nil if it was
+// removed: UNKNOWN_MEMBER_ID or FENCED_INSTANCE_ID.
+func (c *Coordinator) Leave(r LeaveRequest) Pending[[]error] {
+	if r.Group == "" {
+		return refused[[]error](kerr.InvalidGroupID)
+	}
+	return Pending[[]error]{c.shard(r.Group).begin(&r)}
+}
+
+// Commit stores offsets. The answer has an error for each: nil, or
+// OFFSET_METADATA_TOO_LARGE. Errors of all are UNKNOWN_MEMBER_ID,
+// FENCED_INSTANCE_ID, ILLEGAL_GENERATION and REBALANCE_IN_PROGRESS.
+func (c *Coordinator) Commit(r CommitRequest) Pending[[]error] {
+	return Pending[[]error]{c.shard(r.Group).begin(&r)}
+}
+
+// Fetch returns all offsets of a group, with every commit that was begun before.
+func (c *Coordinator) Fetch(group string) Pending[[]metadata.CommittedOffset] {
+	return Pending[[]metadata.CommittedOffset]{c.shard(group).begin(&fetchRequest{group})}
+}
+
+// DeleteOffsets forgets offsets. The answer has an error for each partition:
+// nil, or GROUP_SUBSCRIBED_TO_TOPIC. Errors of all are GROUP_ID_NOT_FOUND, and
+// NON_EMPTY_GROUP of groups that are not consumers.
+func (c *Coordinator) DeleteOffsets(r DeleteOffsetsRequest) Pending[[]error] {
+	return Pending[[]error]{c.shard(r.Group).begin(&r)}
+}
+
+// Delete forgets a group. Errors are GROUP_ID_NOT_FOUND and NON_EMPTY_GROUP.
+func (c *Coordinator) Delete(group string) Pending[struct{}] {
+	return Pending[struct{}]{c.shard(group).begin(&deleteRequest{group})}
+}
+
+// Describe returns a group with its members. With GROUP_ID_NOT_FOUND it is Dead.
+func (c *Coordinator) Describe(group string) Pending[Description] {
+	return Pending[Description]{c.shard(group).begin(&describeRequest{group})}
+}
+
+// List returns the groups that this agent coordinates, by name. Groups that
+// have offsets but no members in memory are Empty.
+func (c *Coordinator) List(ctx context.Context, f ListFilter) ([]Listed, error) {
+	stored, err := c.offsets.ListGroups(ctx)
+	if err != nil {
+		c.log.Warn("cannot list the groups", "error", err)
+		return nil, fmt.Errorf("list groups: %w: %w", kerr.CoordinatorNotAvailable, err)
+	}
+	var all []Listed
+	known := make(map[string]bool)
+	for _, s := range c.shards {
+		for _, g := range s.list() {
+			known[g.Group] = true
+			all = append(all, g)
+		}
+	}
+	for _, id := range stored {
+		if !known[id] && f.Shards(metadata.GroupShard(id)) {
+			all = append(all, Listed{Group: id, State: Empty})
+		}
+	}
+	all = slices.DeleteFunc(all, func(g Listed) bool {
+		return !selects(f.States, g.State.String()) || !selects(f.Types, ClassicType)
+	})
+	slices.SortFunc(all, func(a, b Listed) int { return cmp.Compare(a.Group, b.Group) })
+	return all, nil
+}
+
+// selects says whether a filter lets a value pass.
+func selects(filter []string, value string) bool {
+	return len(filter) == 0 || slices.ContainsFunc(filter, func(f string) bool {
+		return strings.EqualFold(strings.TrimSpace(f), value)
+	})
+}

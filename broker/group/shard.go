@@ -1,0 +1,255 @@
+package group
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+
+	"github.com/streamhouse/streamhouse/lease"
+)
+
+// shard runs the machine of one of the coordinator's shards while the agent
+// holds its lease.
+type shard struct {
+	*Coordinator
+	key  lease.Key
+	work chan struct{} // has an element if run may have something to do
+
+	mu     sync.Mutex
+	closed bool
+	// lease is nil while there is none. machine is nil then too, but for the
+	// time in which the shard acquires a new term for itself.
+	lease   *lease.Lease
+	unwatch func() bool // ends the watch over lease
+	machine *machine
+	waiting []request // that came without a lease, in their order
+	queue   []effect  // what the store is to be asked, in order
+	counted counts    // what the metrics say of the machine
+	armed   bool      // the coordinator knows of a timer
+	armedAt time.Duration
+}
+
+// request is a call that was not stepped yet.
+type request struct {
+	call *call
+	body any
+}
+
+func newShard(c *Coordinator, key lease.Key) *shard {
+	return &shard{Coordinator: c, key: key, work: make(chan struct{}, 1)}
+}
+
+// begin takes a request.
+func (s *shard) begin(body any) *call {
+	c := newCall()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.lease != nil && !s.lease.Held() {
+		s.drop(kerr.NotCoordinator)
+	}
+	switch {
+	case s.closed, s.lease == nil && len(s.waiting) >= s.cfg.MaxWaiting:
+		c.complete(nil, kerr.CoordinatorNotAvailable)
+	case s.lease == nil:
+		s.waiting = append(s.waiting, request{c, body})
+		signal(s.work)
+	default:
+		s.step(c, body)
+	}
+	return c
+}
+
+// step steps the machine under mu.
+func (s *shard) step(c *call, body any) {
+	s.apply(s.machine.step(s.now(), c, body))
+	if at, ok := s.machine.timers.next(); ok && (!s.armed || at < s.armedAt) {
+		signal(s.rearm)
+	}
+}
+
+// tick fires what is due, and says when it is to be called again. The timers
+// stand still while the shard acquires a new term: the heartbeats wait then.
+func (s *shard) tick(now time.Duration) (at time.Duration, ok bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.armed = false
+	if s.lease == nil || !s.lease.Held() {
+		return 0, false
+	}
+	s.apply(s.machine.expire(now))
+	s.armedAt, s.armed = s.machine.timers.next()
+	return s.armedAt, s.armed
+}
+
+// apply does what a step wants.
+func (s *shard) apply(effects []effect) {
+	s.machine.check()
+	for _, e := range effects {
+		switch e := e.(type) {
+		case reply:
+			e.call.complete(e.answer, e.err)
+		case note:
+			s.log.Info(e.what, "group", e.group, "generation", e.generation, "members", e.members, "reason", e.reason)
+			if e.what == stable {
+				s.metrics.rebalances.Inc()
+			}
+		default:
+			if len(s.queue) >= s.cfg.MaxWaiting {
+				fail([]effect{e}, kerr.CoordinatorNotAvailable)
+				continue
+			}
+			s.queue = append(s.queue, e)
+			signal(s.work)
+		}
+	}
+	s.count(s.machine.counts)
+}
+
+// count brings the metrics up to date.
+func (s *shard) count(now counts) {
+	if s.counted != now {
+		s.metrics.move(&s.counted, &now)
+		s.counted = now
+	}
+}
+
+// run does the shard's I/O until ctx ends.
+func (s *shard) run(ctx context.Context) {
+	defer s.close()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-s.work:
+		}
+		if s.wanted() {
+			s.acquire(ctx, -1)
+		}
+		s.flush(ctx)
+	}
+}
+
+// wanted says whether requests wait for the lease.
+func (s *shard) wanted() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.lease == nil && len(s.waiting) > 0
+}
+
+// acquire acquires the lease and steps what waits for it. The machine is kept
+// if it is that of the term before, which after names; else it starts empty.
+func (s *shard) acquire(ctx context.Context, after int32) {
+	ctx, cancel := context.WithTimeout(ctx, s.cfg.AcquireTimeout)
+	defer cancel()
+	got := s.leases.Acquire(ctx, []lease.Key{s.key})[0]
+
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if got.Err != nil {
+		s.refuse(got.Err)
+		return
+	}
+	waiting := s.waiting
+	s.waiting = nil
+	if s.machine != nil && got.Lease.LeaderEpoch() != after+1 {
+		s.drop(kerr.NotCoordinator) // another agent was the leader in between
+	}
+	if s.machine == nil {
+		s.machine = newMachine(&s.cfg)
+	}
+	s.lease = got.Lease
+	s.unwatch = context.AfterFunc(s.lease.Context(), func() { s.lost(got.Lease) })
+	for _, r := range waiting {
+		s.step(r.call, r.body)
+	}
+	signal(s.rearm)
+}
+
+// refuse answers what waits for a lease that was not granted, under mu.
+func (s *shard) refuse(reason error) {
+	err := kerr.NotCoordinator
+	if !errors.Is(reason, lease.ErrLeaseHeldByOther) {
+		err = kerr.CoordinatorNotAvailable
+		s.log.Warn("cannot acquire the lease of a group coordinator's shard", "shard", s.key.Partition, "error", reason)
+	}
+	s.drop(err)
+}
+
+// lost is called when a lease has ended.
+func (s *shard) lost(l *lease.Lease) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.lease == l {
+		s.log.Info("group coordinator's shard is lost", "shard", s.key.Partition, "cause", context.Cause(l.Context()))
+		s.drop(kerr.NotCoordinator)
+	}
+}
+
+// drop forgets the shard's groups and answers everything that waits, under mu.
+func (s *shard) drop(err error) {
+	if s.unwatch != nil {
+		s.unwatch()
+	}
+	for _, r := range s.waiting {
+		r.call.complete(nil, err)
+	}
+	if s.machine != nil {
+		for _, c := range s.machine.abandon() {
+			c.complete(nil, err)
+		}
+	}
+	fail(s.queue, err)
+	s.lease, s.unwatch, s.machine, s.waiting, s.queue = nil, nil, nil, nil, nil
+	s.count(counts{})
+}
+
+// close ends the shard for good.
+func (s *shard) close() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.closed = true
+	s.drop(kerr.CoordinatorNotAvailable)
+}
+
+// list returns the groups in memory.
+func (s *shard) list() []Listed {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.lease == nil {
+		return nil
+	}
+	return s.machine.list()
+}
+
+// errUncertain is why a term ends in which a change may still be made late.
+var errUncertain = errors.New("the outcome of a change of offsets is unknown")
+
+// succeed ends the term of l, in which a statement may still be under way, and
+// acquires the next one, which fences it. It returns nil if the shard is lost.
+func (s *shard) succeed(ctx context.Context, l *lease.Lease, cause error) *lease.Lease {
+	s.mu.Lock()
+	if s.lease != l {
+		s.mu.Unlock()
+		return nil
+	}
+	s.unwatch()
+	s.lease, s.unwatch = nil, nil
+	s.mu.Unlock()
+	s.leases.Lose(l, fmt.Errorf("%w: %w", errUncertain, cause))
+	s.acquire(ctx, l.LeaderEpoch())
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.lease
+}
+
+// signal makes sure that c has an element.
+func signal(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
