@@ -84,12 +84,7 @@ func (tt *torture) auditAcks(extents []extentRow) {
 	}
 	for _, a := range tt.acks {
 		acknowledged += int64(a.batch.Records)
-		found := slices.ContainsFunc(extents, func(e extentRow) bool {
-			return e.key == a.batch.Key && e.object == a.object && e.leaderEpoch == a.batch.LeaderEpoch &&
-				e.base <= a.base && a.base+int64(a.batch.Records) <= e.end &&
-				a.batch.Position-e.position == (a.base-e.base)*tortureRecordBytes
-		})
-		if !found {
+		if at, ok := slices.BinarySearchFunc(extents, a, compareToAck); !ok || !extents[at].holds(a) {
 			tt.violate("%s: the batch acknowledged at offset %d (object %s, leader epoch %d) is not there",
 				a.batch.Key, a.base, a.object, a.batch.LeaderEpoch)
 		}
@@ -97,4 +92,24 @@ func (tt *torture) auditAcks(extents []extentRow) {
 	if acknowledged != stored {
 		tt.violate("%d records are stored and %d were acknowledged", stored, acknowledged)
 	}
+}
+
+// compareToAck is 0 for the extent that has the offset of the ack.
+func compareToAck(e extentRow, a ack) int {
+	switch c := e.key.Compare(a.batch.Key); {
+	case c != 0:
+		return c
+	case e.end <= a.base:
+		return -1
+	case e.base > a.base:
+		return 1
+	}
+	return 0
+}
+
+// holds says whether the batch of the ack is all in the extent, in its place.
+func (e *extentRow) holds(a ack) bool {
+	return e.object == a.object && e.leaderEpoch == a.batch.LeaderEpoch &&
+		a.base+int64(a.batch.Records) <= e.end &&
+		a.batch.Position-e.position == (a.base-e.base)*tortureRecordBytes
 }
