@@ -7,6 +7,7 @@ SHELL       := /bin/bash
 MODULES    := . compat-tests
 TESTFLAGS  := -race -tags invariants -timeout 10m
 FUZZTIME   := 5s
+BENCHFLAGS :=
 CACHE      := .cache/bin
 LINT       := go tool -modfile=$(CURDIR)/tools/lint/go.mod
 each       := for module in $(MODULES); do (cd $$module &&
@@ -43,8 +44,9 @@ $(CACHE)/s3server: $(wildcard tools/s3server/*.go) tools/s3server/go.mod tools/s
 tools:
 	go build -o $(CACHE)/ ./tools/testenv ./tools/testtotals
 
-bench: $(CACHE)/s3server tools ## Go benchmarks, with real servers
+bench: $(CACHE)/s3server tools setup ## Go benchmarks with real servers, then end to end beside Apache Kafka
 	$(CACHE)/testenv go test -run '^$$' -bench . -benchmem ./...
+	cd compat-tests && go test -run '^$$' -bench . -benchtime 1x -timeout 20m ./bench $(BENCHFLAGS)
 
 fuzz: ## each fuzz target for FUZZTIME
 	@grep -ro --include='*_test.go' '^func Fuzz[A-Za-z0-9_]*' $(filter-out $(MODULES:%=%/),$(wildcard */)) | \

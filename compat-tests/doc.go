@@ -13,5 +13,6 @@
 //
 // The packages: scenario makes the test data and says what must be read back; clients drives each client through one
 // interface; harness builds and runs agents; apachekafka runs Kafka; check judges what producers and consumers saw;
-// wire looks at the record batches as they lie in the log; toolchain fetches what is not ours and caches it.
+// wire looks at the record batches as they lie in the log; bench measures; toolchain fetches what is not ours and caches
+// it.
 package compattests
