@@ -1,0 +1,36 @@
+package broker
+
+import (
+	"context"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/streamhouse/streamhouse/broker/group"
+	"github.com/streamhouse/streamhouse/lease"
+	"github.com/streamhouse/streamhouse/protocol"
+)
+
+// ListGroups, v0 to v5. KIP-518 (states, v4), KIP-848 (types, v5). An agent
+// lists the groups that it coordinates; clients ask all agents.
+func (b *Broker) listGroups(_ context.Context, req *protocol.Request) protocol.Reply {
+	r := req.Body.(*kmsg.ListGroupsRequest)
+	return protocol.Later(func(ctx context.Context) kmsg.Response {
+		resp := r.ResponseKind().(*kmsg.ListGroupsResponse)
+		view := b.view(ctx)
+		groups, err := b.Groups.List(ctx, group.ListFilter{
+			States: r.StatesFilter, Types: r.TypesFilter,
+			Shards: func(k lease.Key) bool {
+				a, _, ok := view.Leader(k)
+				return ok && a.NodeID == b.NodeID
+			},
+		})
+		resp.ErrorCode = errorCode(err)
+		for _, g := range groups {
+			answer := kmsg.NewListGroupsResponseGroup()
+			answer.Group, answer.ProtocolType = g.Group, g.ProtocolType
+			answer.GroupState, answer.GroupType = g.State.String(), group.ClassicType
+			resp.Groups = append(resp.Groups, answer)
+		}
+		return resp
+	})
+}
