@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 
 	"modernc.org/sqlite"
@@ -34,8 +35,8 @@ var minVersion = [3]int{3, 51, 3}
 // Store is a metadata store in a file. It is safe for concurrent use.
 type Store struct {
 	*sqlstore.Store
-	db   *database
-	lock *os.File // holds the flock while it is open
+	db    *database
+	close func() error
 }
 
 var _ metadata.Store = (*Store)(nil)
@@ -64,7 +65,7 @@ func Open(ctx context.Context, path string) (_ *Store, err error) {
 	if err != nil {
 		return nil, errors.Join(err, lock.Close())
 	}
-	s.lock = lock
+	s.close = sync.OnceValue(func() error { return errors.Join(s.db.close(), lock.Close()) })
 	return s, nil
 }
 
@@ -127,7 +128,7 @@ func prepare(ctx context.Context, db *sql.DB) (*Store, error) {
 	}
 	shared, err := sqlstore.New(ctx, d, dialect{})
 	if err != nil {
-		return nil, err
+		return nil, errors.Join(err, d.close())
 	}
 	return &Store{Store: shared, db: d}, nil
 }
@@ -154,5 +155,6 @@ func checkVersion(ctx context.Context, db *sql.DB) error {
 	return nil
 }
 
-// Close implements metadata.Store.
-func (s *Store) Close() error { return errors.Join(s.db.close(), s.lock.Close()) }
+// Close implements metadata.Store. It waits for calls under way; a second one
+// does nothing more.
+func (s *Store) Close() error { return s.close() }

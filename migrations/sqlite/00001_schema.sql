@@ -7,7 +7,7 @@
 -- One row. version counts changes of topics, leaderships and configs; whoever
 -- changes one of them stamps its row with version + 1 in the same transaction.
 CREATE TABLE cluster (
-    one              INTEGER PRIMARY KEY DEFAULT 1 CHECK (one = 1),
+    one              INT     PRIMARY KEY DEFAULT 1 CHECK (one = 1), -- INTEGER would be the rowid, without default
     cluster_id       TEXT    NOT NULL,
     version          INTEGER NOT NULL DEFAULT 1,
     configs          TEXT    NOT NULL DEFAULT '{}', -- JSON object of strings: cluster-wide broker configs

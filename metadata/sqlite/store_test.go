@@ -1,0 +1,236 @@
+package sqlite
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"go.uber.org/goleak"
+
+	"github.com/streamhouse/streamhouse/lease"
+	"github.com/streamhouse/streamhouse/lease/leasetest"
+	"github.com/streamhouse/streamhouse/metadata"
+	"github.com/streamhouse/streamhouse/metadata/metadatatest"
+	"github.com/streamhouse/streamhouse/segment"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func openAt(t testing.TB, path string) *Store {
+	t.Helper()
+	s, err := Open(t.Context(), path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return s
+}
+
+func openNew(t testing.TB) *Store {
+	return openAt(t, filepath.Join(t.TempDir(), "data", "metadata.db"))
+}
+
+func TestStore(t *testing.T) {
+	metadatatest.Run(t, func(t testing.TB) metadata.Store { return openNew(t) })
+}
+
+func TestLeases(t *testing.T) {
+	leasetest.Run(t, func(t testing.TB) (lease.Store, leasetest.NewKeys) {
+		s := openNew(t)
+		return s, func(t testing.TB, n int) []lease.Key { return newKeys(t, s, n) }
+	})
+}
+
+// newKeys makes a topic.
+func newKeys(t testing.TB, s *Store, n int) []lease.Key {
+	t.Helper()
+	id := uuid.New()
+	if err := s.CreateTopic(t.Context(), metadata.NewTopic{ID: id, Name: id.String(), Partitions: int32(n)}); err != nil {
+		t.Fatal(err)
+	}
+	keys := make([]lease.Key, n)
+	for i := range keys {
+		keys[i] = lease.Key{TopicID: id, Partition: int32(i)}
+	}
+	return keys
+}
+
+// leadNew makes a topic and leads its partitions as "a1".
+func leadNew(t testing.TB, s *Store, n int) []lease.Term {
+	t.Helper()
+	results, err := s.Acquire(t.Context(), "a1", time.Hour, newKeys(t, s, n))
+	if err != nil {
+		t.Fatal(err)
+	}
+	terms := make([]lease.Term, n)
+	for i, r := range results {
+		if r.Err != nil {
+			t.Fatal(r.Err)
+		}
+		terms[i] = r.Term
+	}
+	return terms
+}
+
+// commitOf is a commit of one object with one batch of a producer a term.
+func commitOf(terms []lease.Term, producerID int64, sequence int32) *metadata.Commit {
+	o := metadata.CommitObject{ID: segment.NewID(), Size: int64(len(terms)) * 100}
+	for i, term := range terms {
+		o.Batches = append(o.Batches, metadata.CommitBatch{
+			Key: term.Key, LeaderEpoch: term.LeaderEpoch, Position: int64(i) * 100, Length: 100, Records: 1,
+			ProducerID: producerID, BaseSequence: sequence, MaxTimestamp: 1,
+		})
+	}
+	return &metadata.Commit{AgentID: "a1", Objects: []metadata.CommitObject{o}}
+}
+
+func TestASecondAgentIsKeptOut(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "metadata.db")
+	openAt(t, path)
+	_, err := Open(t.Context(), Scheme+path)
+	if !errors.Is(err, ErrInUse) {
+		t.Fatalf("got %v", err)
+	}
+	if strings.Contains(err.Error(), "\n") {
+		t.Errorf("more than a line: %q", err)
+	}
+}
+
+func TestADatabaseIsTheSameAfterItWasClosed(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "metadata.db")
+	s := openAt(t, path)
+	terms := leadNew(t, s, 3)
+	c := commitOf(terms, 0, 0)
+	first, err := s.Commit(t.Context(), c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	before, err := s.Topology(t.Context(), 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+
+	s, err = Open(t.Context(), path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	after, err := s.Topology(t.Context(), 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if after.ClusterID != before.ClusterID || after.Version != before.Version || len(after.Leaders) != 3 {
+		t.Errorf("topology was %+v, is %+v", before, after)
+	}
+	again, err := s.Commit(t.Context(), c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range again[0] {
+		if again[0][i] != first[0][i] {
+			t.Errorf("batch %d: first %+v, again %+v", i, first[0][i], again[0][i])
+		}
+	}
+	if err := metadatatest.Audit(t.Context(), s); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestAFolderThatCannotBeMadeIsNamed(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Open(t.Context(), filepath.Join(file, "metadata.db")); err == nil || !strings.Contains(err.Error(), file) {
+		t.Errorf("got %v", err)
+	}
+}
+
+// An id that was given out longer ago than producers are remembered may have
+// been forgotten, so that its sequence is believed.
+func TestAnExpiredProducerGoesOn(t *testing.T) {
+	s := openNew(t)
+	terms := leadNew(t, s, 1)
+	id, err := s.AllocateProducerIDs(t.Context(), 10)
+	if err != nil {
+		t.Fatal(err)
+	}
+	outcome := func(producer int64) metadata.CommitOutcome {
+		r, err := s.Commit(t.Context(), commitOf(terms, producer, 7))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return r[0][0].Outcome
+	}
+	if got := outcome(id); got != metadata.OutOfOrderSequence {
+		t.Errorf("a young producer: outcome %d", got)
+	}
+	if err := s.transact(t.Context(), "age", func(ctx context.Context, c *conn) error {
+		_, err := c.exec(ctx, `UPDATE producer_id_blocks SET allocated_at = allocated_at - $1`,
+			metadata.ProducerExpiry.Milliseconds()+1000)
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if got := outcome(id + 9); got != metadata.Committed {
+		t.Errorf("an old producer: outcome %d", got)
+	}
+	if got := outcome(id + 10); got != metadata.OutOfOrderSequence {
+		t.Errorf("beyond the block: outcome %d", got)
+	}
+}
+
+func BenchmarkCommit(b *testing.B) {
+	for _, partitions := range []int{1, 10, 100} {
+		b.Run(fmt.Sprintf("partitions=%d", partitions), func(b *testing.B) {
+			s := openNew(b)
+			terms := leadNew(b, s, partitions)
+			sequence := int32(0)
+			b.ReportAllocs()
+			for b.Loop() {
+				r, err := s.Commit(b.Context(), commitOf(terms, 0, sequence))
+				if err != nil || r[0][0].Outcome != metadata.Committed {
+					b.Fatal(r, err)
+				}
+				sequence++
+			}
+		})
+	}
+}
+
+func BenchmarkRead(b *testing.B) {
+	s := openNew(b)
+	terms := leadNew(b, s, 100)
+	for n := range int32(100) {
+		if _, err := s.Commit(b.Context(), commitOf(terms, 0, n)); err != nil {
+			b.Fatal(err)
+		}
+	}
+	for _, partitions := range []int{1, 100} {
+		b.Run(fmt.Sprintf("partitions=%d", partitions), func(b *testing.B) {
+			var reqs []metadata.ReadRequest
+			for _, t := range terms[:partitions] {
+				reqs = append(reqs, metadata.ReadRequest{Key: t.Key, Offset: 50, MaxBytes: 1000})
+			}
+			b.ReportAllocs()
+			for b.Loop() {
+				if r, err := s.Read(b.Context(), reqs); err != nil || len(r[0].Extents) != 10 {
+					b.Fatal(r, err)
+				}
+			}
+		})
+	}
+}
