@@ -32,8 +32,8 @@ func newAdminServer(reg *prometheus.Registry, healthy func() error, ping func(co
 		}
 		answer(w, err)
 	})
+	// Without cmdline: flags may hold secrets.
 	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
-	mux.HandleFunc("GET /debug/pprof/cmdline", pprof.Cmdline)
 	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
 	mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
 	mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)

@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"strings"
 	"syscall"
 	"time"
@@ -61,32 +62,42 @@ func agentCommand() *cobra.Command {
 }
 
 // untilSignal ends the context at the first SIGINT or SIGTERM, and the process
-// at the second.
+// at the second. The returned function ends the watch for signals.
 func untilSignal(parent context.Context) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancel(parent)
+	watch, stop := context.WithCancel(parent)
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
 	go func() {
-		select {
-		case <-ctx.Done():
-			return
-		case <-signals:
+		defer signal.Stop(signals)
+		for first := true; ; first = false {
+			select {
+			case <-watch.Done():
+				return
+			case <-signals:
+			}
+			if !first {
+				fmt.Fprintln(os.Stderr, "streamhouse: second signal: ending at once")
+				os.Exit(1)
+			}
 			cancel()
 		}
-		<-signals
-		fmt.Fprintln(os.Stderr, "streamhouse: second signal: ending at once")
-		os.Exit(1)
 	}()
-	return ctx, cancel
+	return ctx, func() { cancel(); stop() }
 }
 
+// runAgent serves until ctx ends.
 func runAgent(ctx context.Context, s *Settings) error {
 	log := newLogger(s)
 	if _, err := memlimit.Set(memlimit.WithLogger(slog.New(slog.DiscardHandler))); err != nil {
 		log.Debug("no memory limit was found", "error", err)
 	}
 	n, err := build(ctx, s, log)
-	if err != nil {
+	switch {
+	case err != nil && ctx.Err() != nil:
+		log.Info("stopped before it was ready")
+		return nil
+	case err != nil:
 		return err
 	}
 	return n.run(ctx)
@@ -134,18 +145,18 @@ func build(ctx context.Context, s *Settings, log *slog.Logger) (_ *node, err err
 		}
 	}()
 	if n.kafka, err = net.Listen("tcp", s.Address); err != nil {
-		return nil, fmt.Errorf("address %s: %w: is another agent running? set address to a free one", s.Address, err)
+		return nil, fmt.Errorf("address: %w: is another agent running? Set address to a free one", err)
 	}
 	if n.admin, err = net.Listen("tcp", s.AdminAddress); err != nil {
-		return nil, fmt.Errorf("admin_address %s: %w: set admin_address to a free one", s.AdminAddress, err)
+		return nil, fmt.Errorf("admin_address: %w: set admin_address to a free one", err)
+	}
+	host, port, err := s.advertised(n.kafka.Addr())
+	if err != nil {
+		return nil, err
 	}
 	reg := newRegistry()
 	session := uuid.New()
 	objects, err := n.openStores(ctx, session, reg)
-	if err != nil {
-		return nil, err
-	}
-	host, port, err := s.advertised(n.kafka.Addr())
 	if err != nil {
 		return nil, err
 	}
@@ -184,29 +195,39 @@ func (n *node) openStores(ctx context.Context, session uuid.UUID, reg prometheus
 		return nil, fmt.Errorf("object_url: %w", err)
 	}
 	if err := n.objects.Check(ctx); err != nil {
-		return nil, fmt.Errorf("object store %s: %w", redact(s.ObjectURL), err)
+		return nil, fmt.Errorf("object_url: %w", answered(ctx, err))
 	}
 	store, err := openMetadata(ctx, s, session)
 	if err != nil {
-		return nil, fmt.Errorf("metadata store %s: %w", redact(s.MetadataURL), err)
+		return nil, fmt.Errorf("metadata_url: %w", answered(ctx, err))
 	}
 	n.store = metadata.WithMetrics(store, reg)
 	return objstore.WithPolicy(objstore.WithMetrics(n.objects, objstore.NewMetrics(reg)), objstore.DefaultPolicy()), nil
 }
 
+// answered adds to an error of a store what to do about it, if the reason is
+// that the store did not answer.
+func answered(ctx context.Context, err error) error {
+	var network net.Error
+	if ctx.Err() != nil || errors.As(err, &network) {
+		return fmt.Errorf("%w: check the URL, and that the server runs and can be reached from here", err)
+	}
+	return err
+}
+
 func openMetadata(ctx context.Context, s *Settings, session uuid.UUID) (metadata.Store, error) {
 	if s.postgres() {
-		store, err := postgres.Open(ctx, s.MetadataURL, postgres.Options{AgentID: s.AgentID, Session: session})
-		if err != nil {
-			return nil, err
-		}
-		return store, nil
+		return opened(postgres.Open(ctx, s.MetadataURL, postgres.Options{AgentID: s.AgentID, Session: session}))
 	}
-	store, err := sqlite.Open(ctx, s.MetadataURL)
+	return opened(sqlite.Open(ctx, s.MetadataURL))
+}
+
+// opened turns a store's nil into one of the interface's.
+func opened[S metadata.Store](s S, err error) (metadata.Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	return store, nil
+	return s, nil
 }
 
 // assemble makes the parts of the broker and wires them.
@@ -218,8 +239,7 @@ func (n *node) assemble(objects objstore.Store, session uuid.UUID, reg *promethe
 		return err
 	}
 	n.leases = lease.NewManager(n.store, s.AgentID, s.leaseConfig(), lease.NewMetrics(reg), log)
-	cache := fetch.Config{CacheBytes: s.Cache.Bytes, BlockBytes: s.Cache.BlockBytes, ReadAheadBlocks: s.Cache.ReadAheadBlocks}
-	n.reader = fetch.New(cache, n.store, objects, leads{n.leases}, fetch.NewMetrics(reg), log)
+	n.reader = fetch.New(s.fetchConfig(debug.SetMemoryLimit(-1)), n.store, objects, leads{n.leases}, fetch.NewMetrics(reg), log)
 	n.topology = topology.NewWatcher(topology.Config{
 		Interval: s.TopologyInterval, AgentFresh: s.LeaseDuration, Broker: static, Deleted: n.reader.Forget,
 	}, n.store, log)
@@ -255,22 +275,29 @@ func (l leads) Leads(k lease.Key) (int32, bool) {
 // run serves until ctx ends, then drains; or until a part fails.
 func (n *node) run(ctx context.Context) error {
 	defer n.close()
-	running, stop := context.WithCancel(context.Background())
+	serving, stop := context.WithCancel(context.Background())
 	defer stop()
-	parts, running := errgroup.WithContext(running)
-	for _, run := range []func(context.Context) error{
-		n.agent.Run, n.topology.Run, n.leases.Run, n.pool.Run, n.table.Run, n.reader.Run, n.groups.Run,
-		func(ctx context.Context) error { return n.server.Serve(ctx, n.kafka) },
-		func(ctx context.Context) error { return n.http.serve(ctx, n.admin) },
+	parts, serving := errgroup.WithContext(serving)
+	waiting, endWaits := context.WithCancel(serving)
+	defer endWaits()
+	for _, run := range []func() error{
+		func() error { return n.agent.Run(serving) },
+		func() error { return n.topology.Run(serving) },
+		func() error { return n.leases.Run(serving) },
+		func() error { return n.pool.Run(serving) },
+		func() error { return n.table.Run(serving) },
+		func() error { return n.reader.Run(waiting) },
+		func() error { return n.groups.Run(waiting) },
+		func() error { return n.server.Serve(serving, n.kafka) },
+		func() error { return n.http.serve(serving, n.admin) },
 	} {
-		parts.Go(func() error { return run(running) })
+		parts.Go(run)
 	}
-	n.banner()
+	n.announce()
 	select {
 	case <-ctx.Done():
-		n.log.Info("draining: a second signal ends at once", "timeout", n.settings.ShutdownTimeout.String())
-		n.drain()
-	case <-running.Done(): // a part has failed, and Wait tells which
+		n.drain(endWaits)
+	case <-serving.Done(): // a part has failed, and Wait tells which
 	}
 	stop()
 	return parts.Wait()
@@ -278,26 +305,32 @@ func (n *node) run(ctx context.Context) error {
 
 // drain takes the agent out of service in the order in which its parts feed
 // each other: no new requests, then nothing buffered, then no leases, then no
-// entry in the register. Each step is made even if the one before ran out of
-// time: what is left is fenced.
-func (n *node) drain() {
-	ctx, cancel := context.WithTimeout(context.Background(), n.settings.ShutdownTimeout)
-	defer cancel()
+// entry in the register. endWaits answers long polls and joining members, which
+// would otherwise wait for others. A step that takes too long leaves the later
+// ones their share of the time, and they are made all the same: what is left is
+// fenced.
+func (n *node) drain(endWaits func()) {
+	begun, timeout := time.Now(), n.settings.ShutdownTimeout
+	n.log.Info("draining: a second signal ends at once", "timeout", timeout.String())
 	n.agent.Drain()
+	endWaits()
 	for _, step := range []struct {
 		name string
+		by   float64 // share of the timeout after which it is given up
 		do   func(context.Context) error
 	}{
-		{"close the listener", n.server.Shutdown},
-		{"commit what is buffered", n.table.Close},
-		{"release the leases", n.leases.ReleaseAll},
-		{"deregister", n.agent.Stop},
+		{"answer what was asked", 0.5, n.server.Shutdown},
+		{"commit what is buffered", 0.8, n.table.Close},
+		{"release the leases", 0.9, n.leases.ReleaseAll},
+		{"deregister", 1, n.agent.Stop},
 	} {
+		ctx, cancel := context.WithDeadline(context.Background(), begun.Add(time.Duration(step.by*float64(timeout))))
 		if err := step.do(ctx); err != nil {
 			n.log.Warn("shutdown step failed", "step", step.name, "error", err)
 		}
+		cancel()
 	}
-	n.log.Info("drained")
+	n.log.Info("drained", "took", time.Since(begun).String())
 }
 
 // close closes what build opened.
@@ -321,16 +354,23 @@ func (n *node) close() {
 	}
 }
 
-// banner tells a person where everything is.
-func (n *node) banner() {
+// announce says where everything is: to a person, or as a line of the log that
+// programs read.
+func (n *node) announce() {
 	self := n.agent.Self()
 	at := net.JoinHostPort(self.Host, fmt.Sprint(self.Port))
+	index, records := redact(n.settings.MetadataURL), redact(n.settings.ObjectURL)
+	if n.settings.Log.Format == "json" {
+		n.log.Info("serving", "agent", self.ID, "node", self.NodeID, "version", version(), "kafka", n.kafka.Addr().String(),
+			"advertised", at, "metadata", index, "records", records, "admin", n.admin.Addr().String())
+		return
+	}
 	var b strings.Builder
 	fmt.Fprintf(&b, "\n  StreamHouse agent %q (node %d, %s)\n\n", self.ID, self.NodeID, version())
 	fmt.Fprintf(&b, "  Kafka     %s, advertised as %s\n", n.kafka.Addr(), at)
-	fmt.Fprintf(&b, "  metadata  %s\n", redact(n.settings.MetadataURL))
-	fmt.Fprintf(&b, "  records   %s\n", redact(n.settings.ObjectURL))
-	fmt.Fprintf(&b, "  admin     http://%s/metrics, /healthz, /readyz, /debug/pprof\n\n", n.admin.Addr())
+	fmt.Fprintf(&b, "  metadata  %s\n", index)
+	fmt.Fprintf(&b, "  records   %s\n", records)
+	fmt.Fprintf(&b, "  admin     http://%s/metrics, /healthz, /readyz, /debug/pprof/\n\n", n.admin.Addr())
 	fmt.Fprintf(&b, "  Try:  echo hello | kcat -b %s -P -t greetings\n", at)
 	fmt.Fprintf(&b, "        kcat -b %s -C -t greetings -e\n\n", at)
 	fmt.Fprint(os.Stderr, b.String())

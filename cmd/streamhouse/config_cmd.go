@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strconv"
 	"strings"
 	"text/tabwriter"
 
@@ -52,17 +53,13 @@ func (l *loaded) print(w io.Writer) error {
 		if source == "" {
 			source = "default"
 		}
-		fmt.Fprintf(out, "%s%s: %s\t# %s\n", indent, key, yamlScalar(s.value.Shown()), source)
+		shown := s.value.Shown()
+		if s.value.Type() == kindText || s.value.Type() == kindURL {
+			shown = strconv.Quote(shown)
+		}
+		fmt.Fprintf(out, "%s%s: %s\t# %s\n", indent, key, shown, source)
 	}
 	return out.Flush()
-}
-
-// yamlScalar quotes what YAML would take for something else than text.
-func yamlScalar(v string) string {
-	if v == "" || strings.ContainsAny(v, ":#?&'\"{}[]") {
-		return fmt.Sprintf("%q", v)
-	}
-	return v
 }
 
 // writeReference writes docs/CONFIGURATION.md.
@@ -90,7 +87,9 @@ streamhouse:
 
 The same setting is spelled ` + "`flush.puts_per_second`" + ` below ` + "`streamhouse:`" + ` in the file,
 ` + "`STREAMHOUSE_FLUSH_PUTS_PER_SECOND`" + ` in the environment and ` + "`--flush-puts-per-second`" + ` as a flag.
-Durations are written as ` + "`250ms`" + `, sizes as ` + "`8MiB`" + `. An unknown key in the file and an unknown flag are errors.
+Durations are written as ` + "`250ms`" + `, sizes as ` + "`8MiB`" + `. Unknown keys, variables and flags are errors, but for the
+variables that Kubernetes makes for a service of the name ` + "`streamhouse`" + `. Secrets belong into the file or the
+environment: flags are visible to every user of the machine.
 
 | Setting | Default | What it is |
 |---|---|---|

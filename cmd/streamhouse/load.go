@@ -4,8 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"regexp"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/knadh/koanf/parsers/yaml"
 	"github.com/knadh/koanf/providers/env/v2"
@@ -33,7 +35,7 @@ func addFlags(flags *pflag.FlagSet) {
 	flags.String("config", "", "configuration file (YAML)")
 	for _, s := range settingsTable(defaultSettings()) {
 		f := flags.VarPF(s.value, flagName(s.key), "", s.doc)
-		if s.value.Type() == "true or false" {
+		if s.value.Type() == kindBoolean {
 			f.NoOptDefVal = "true"
 		}
 	}
@@ -66,9 +68,10 @@ func load(flags *pflag.FlagSet, environ []string) (*loaded, error) {
 			return nil, err
 		}
 	}
+	if err := checkEnvironment(environ, byEnv); err != nil {
+		return nil, err
+	}
 	layer := koanf.New(".")
-	// What has the prefix and is no setting is left alone: Kubernetes makes
-	// such variables for a service of that name.
 	err := layer.Load(env.Provider(".", env.Opt{
 		Prefix: envPrefix, EnvironFunc: func() []string { return environ },
 		TransformFunc: func(k, v string) (string, any) { return byEnv[k], v },
@@ -95,6 +98,24 @@ func load(flags *pflag.FlagSet, environ []string) (*loaded, error) {
 	return l, l.resolve()
 }
 
+// ofKubernetes matches the variables that Kubernetes makes in every pod for a
+// service whose name begins with streamhouse. No setting's name is like that.
+var ofKubernetes = regexp.MustCompile(`_(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|PORT(_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)$`)
+
+// checkEnvironment refuses variables that are meant for the agent and mean
+// nothing: started on other stores than those that were meant, it would seem to
+// have lost everything.
+func checkEnvironment(environ []string, byEnv map[string]string) error {
+	for _, variable := range environ {
+		name, _, _ := strings.Cut(variable, "=")
+		if !strings.HasPrefix(name, envPrefix) || byEnv[name] != "" || ofKubernetes.MatchString(name) {
+			continue
+		}
+		return fmt.Errorf("environment variable %s is no setting: unset it, or correct its name; `streamhouse config --reference` lists the settings", name)
+	}
+	return nil
+}
+
 // loadFile reads a file's settings, which lie below the root key.
 func loadFile(name string, known map[string]bool) (*koanf.Koanf, error) {
 	k := koanf.New(".")
@@ -102,12 +123,14 @@ func loadFile(name string, known map[string]bool) (*koanf.Koanf, error) {
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil, fmt.Errorf("configuration file %s does not exist", name)
 		}
-		return nil, fmt.Errorf("configuration file %s: %s", name, strings.Join(strings.Fields(err.Error()), " "))
+		return nil, fmt.Errorf("configuration file %s: %w", name, err)
 	}
 	for _, key := range k.Keys() {
 		inner, ok := strings.CutPrefix(key, rootKey+".")
 		switch {
 		case key == rootKey && k.Get(key) == nil: // an empty root is no setting
+		case key == rootKey:
+			return nil, fmt.Errorf("configuration file %s: %q must hold settings, one a line", name, rootKey+":")
 		case !ok:
 			return nil, fmt.Errorf("configuration file %s: unknown key %q: settings lie below %q", name, key, rootKey+":")
 		case !known[inner]:
@@ -129,7 +152,7 @@ func suggest(key string, known map[string]bool) string {
 	if slices.Sort(like); len(like) > 0 {
 		return fmt.Sprintf(", did you mean %q?", like[0])
 	}
-	return "; `streamhouse config` lists them all"
+	return "; `streamhouse config --reference` lists them all"
 }
 
 // apply sets what a layer holds.
@@ -138,7 +161,16 @@ func (l *loaded) apply(layer *koanf.Koanf, source func(key string) string) error
 		if !layer.Exists(s.key) {
 			continue
 		}
-		if err := s.value.Set(fmt.Sprint(layer.Get(s.key))); err != nil {
+		var err error
+		switch v := layer.Get(s.key).(type) {
+		case nil:
+			err = errors.New("has no value: give it one, or leave the key out")
+		case []any, map[string]any, time.Time:
+			err = errors.New("must be one value; quote it if it is text")
+		default:
+			err = s.value.Set(fmt.Sprint(v))
+		}
+		if err != nil {
 			return fmt.Errorf("%s: %s: %w", source(s.key), s.key, err)
 		}
 		l.sources[s.key] = source(s.key)

@@ -20,7 +20,7 @@ func segmentCommand() *cobra.Command {
 	dump := &cobra.Command{
 		Use:   "dump OBJECT...",
 		Short: "Print what objects say about themselves",
-		Long:  "Print the footers of objects. OBJECT is a file, or the object's key with --object-url.",
+		Long:  "Print the footers of objects. OBJECT is a file, or with --object-url a key in that store.",
 		Args:  cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return eachSegment(cmd, args, func(_ string, r io.ReaderAt, size int64) error {
@@ -39,6 +39,7 @@ func segmentCommand() *cobra.Command {
 	verify := &cobra.Command{
 		Use:   "verify OBJECT...",
 		Short: "Check objects: structure, checksums, record batches",
+		Long:  "Check objects, and exit with a status other than 0 if one has a fault. OBJECT is as for dump.",
 		Args:  cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return eachSegment(cmd, args, func(name string, r io.ReaderAt, size int64) error {
@@ -46,8 +47,9 @@ func segmentCommand() *cobra.Command {
 				if err != nil {
 					return err
 				}
-				fmt.Fprintf(cmd.OutOrStdout(), "%s: ok, %+v\n", name, report)
-				return nil
+				_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: ok: %d sections, %d batches, %d records, %d bytes of them\n",
+					name, len(report.Footer.Sections), report.Batches, report.Records, report.Bytes)
+				return err
 			})
 		},
 	}

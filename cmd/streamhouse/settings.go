@@ -10,10 +10,16 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
+	"github.com/streamhouse/streamhouse/broker/config"
+	"github.com/streamhouse/streamhouse/broker/fetch"
 	"github.com/streamhouse/streamhouse/broker/ingest"
 	"github.com/streamhouse/streamhouse/lease"
+	"github.com/streamhouse/streamhouse/metadata"
+	"github.com/streamhouse/streamhouse/metadata/sqlite"
 	"github.com/streamhouse/streamhouse/protocol"
+	"github.com/streamhouse/streamhouse/segment"
 )
 
 // Settings are what an agent is started with. settingsTable says of each what
@@ -99,18 +105,18 @@ type setting struct {
 func settingsTable(s *Settings) []setting {
 	f := &s.Flush
 	return []setting{
-		{"agent_id", text(&s.AgentID), "Name of this agent, unique among those that share a metadata store, and the same after a restart. The default is the host's name."},
+		{"agent_id", text(&s.AgentID), "Name of this agent, unique among those that share a metadata store, and the same after a restart: then the agent has its leases back at once. The default is the host's name."},
 		{"address", text(&s.Address), "Where the Kafka listener listens: host:port. An empty host is every interface."},
 		{"advertised_address", text(&s.AdvertisedAddress), "host:port that clients are told to connect to. The default is the address, with the host's name where that is every interface."},
 		{"admin_address", text(&s.AdminAddress), "Where /metrics, /healthz, /readyz and /debug/pprof listen. Keep it private."},
 		{"availability_zone", text(&s.AvailabilityZone), "Zone in which this agent runs; clients see it as the broker's rack."},
 		{"agent_group", text(&s.AgentGroup), "Group of agents to which this one belongs."},
-		{"multi_agent", boolean(&s.MultiAgent), "Say that other agents share the stores: refused unless the metadata store is PostgreSQL and the object store is S3."},
+		{"multi_agent", boolean(&s.MultiAgent), "State that other agents share the stores, and refuse to start on stores that they cannot share: it takes PostgreSQL and S3."},
 		{"data_dir", text(&s.DataDir), "Folder of the embedded stores, used where metadata_url or object_url is not set."},
-		{"metadata_url", secretURL(&s.MetadataURL), "Metadata store: postgres://user:password@host/database, or sqlite://path. The default is SQLite in data_dir."},
-		{"object_url", secretURL(&s.ObjectURL), "Object store: s3://bucket/prefix?region=…&endpoint=…&path_style=true (credentials as AWS clients find them, or access_key and secret_key), or file://path. The default is a folder in data_dir."},
+		{"metadata_url", secretURL(&s.MetadataURL), "Metadata store: postgres://user:password@host/database, or sqlite:///path. The default is SQLite in data_dir. Whatever libpq has for a URL may be in it; the variables PGPASSWORD and PGPASSFILE keep the password out."},
+		{"object_url", secretURL(&s.ObjectURL), "Object store: s3://bucket/prefix, or file:///path. Parameters behind a ? are region, endpoint (http://host:port of another server than Amazon's), path_style, signed_payload, access_key and secret_key. Without keys, credentials are found as AWS clients find them. The default is a folder in data_dir."},
 		{"lease_duration", duration(&s.LeaseDuration), "How long a partition's lease lasts without renewal: the longest time until the partitions of a killed agent move."},
-		{"heartbeat_interval", duration(&s.HeartbeatInterval), "Time between two heartbeats, and between two renewals of leases. Less than lease_duration by a third."},
+		{"heartbeat_interval", duration(&s.HeartbeatInterval), "Time between two heartbeats, and between two renewals of leases. At most 0.8 of lease_duration, and 50s."},
 		{"topology_interval", duration(&s.TopologyInterval), "Steady pace at which the agent looks for changes of topics and leaders. Requests that need a fresher view do not wait for it."},
 		{"shutdown_timeout", duration(&s.ShutdownTimeout), "The longest time that SIGTERM waits for what is in flight."},
 
@@ -129,9 +135,9 @@ func settingsTable(s *Settings) []setting {
 		{"flush.commit_timeout", duration(&f.CommitTimeout), "The longest time of one attempt of a commit."},
 		{"flush.commit_deadline", duration(&f.CommitDeadline), "How long a batch waits for an unavailable metadata store before it is refused."},
 
-		{"cache.bytes", size(&s.Cache.Bytes), "Memory for blocks of objects."},
+		{"cache.bytes", size(&s.Cache.Bytes), "Memory for blocks of objects. Where the process has a memory limit (a container's, or GOMEMLIMIT), at most a quarter of that is used."},
 		{"cache.block_bytes", size(&s.Cache.BlockBytes), "Size of a block: the unit of caching and of range reads."},
-		{"cache.read_ahead_blocks", integer(&s.Cache.ReadAheadBlocks), "Blocks that are read ahead for a sequential reader; -1 for none."},
+		{"cache.read_ahead_blocks", integer(&s.Cache.ReadAheadBlocks), "Blocks that are read ahead for a sequential reader; 0 switches that off."},
 
 		{"kafka.auto_create_topics", boolean(&s.Kafka.AutoCreateTopics), "Create a topic when a client asks for it (auto.create.topics.enable)."},
 		{"kafka.num_partitions", integer(&s.Kafka.NumPartitions), "Partitions of topics that are created without a number of them (num.partitions)."},
@@ -147,25 +153,46 @@ func settingsTable(s *Settings) []setting {
 // resolve fills in what depends on other settings and checks the whole. Errors
 // are for the operator: one line that says what to do.
 func (s *Settings) resolve() error {
-	if s.AgentID == "" {
-		return errors.New("agent_id must not be empty")
+	if n := len(s.AgentID); n == 0 || n > segment.MaxAgentIDLength || !utf8.ValidString(s.AgentID) {
+		return fmt.Errorf("agent_id must be 1 to %d bytes of text", segment.MaxAgentIDLength)
 	}
+	for _, check := range []func() error{s.resolveStores, s.checkAddresses, s.checkTimes, s.checkLimits} {
+		if err := check(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// resolveStores places the stores that are not configured in the data folder.
+func (s *Settings) resolveStores() error {
 	dir, err := filepath.Abs(s.DataDir)
 	if err != nil {
 		return fmt.Errorf("data_dir: %w", err)
 	}
 	if s.MetadataURL == "" {
-		s.MetadataURL = "sqlite://" + filepath.Join(dir, "metadata.db")
+		s.MetadataURL = sqlite.Scheme + filepath.Join(dir, "metadata.db")
 	}
 	if s.ObjectURL == "" {
 		s.ObjectURL = (&url.URL{Scheme: "file", Path: filepath.Join(dir, "objects")}).String()
 	}
-	if !s.postgres() && !strings.HasPrefix(s.MetadataURL, "sqlite://") {
+	sharedObjects := strings.HasPrefix(s.ObjectURL, "s3://")
+	switch {
+	case !s.postgres() && !strings.HasPrefix(s.MetadataURL, sqlite.Scheme):
 		return errors.New("metadata_url must begin with postgres:// or sqlite://")
-	}
-	if s.MultiAgent && (!s.postgres() || !strings.HasPrefix(s.ObjectURL, "s3://")) {
+	case s.postgres() && !isURL(s.MetadataURL):
+		return errors.New("metadata_url is malformed: special characters in the password must be escaped as %XX")
+	case !sharedObjects && !strings.HasPrefix(s.ObjectURL, "file://"):
+		return errors.New("object_url must begin with s3:// or file://")
+	case !isURL(s.ObjectURL):
+		return errors.New("object_url is malformed: special characters must be escaped as %XX")
+	case s.MultiAgent && !(s.postgres() && sharedObjects):
 		return errors.New("multi_agent needs stores that agents can share: set metadata_url to postgres://… and object_url to s3://…, or leave multi_agent off")
 	}
+	return nil
+}
+
+func (s *Settings) checkAddresses() error {
 	if _, _, err := hostPort(s.Address); err != nil {
 		return fmt.Errorf("address %q: %w", s.Address, err)
 	}
@@ -177,24 +204,68 @@ func (s *Settings) resolve() error {
 			return fmt.Errorf("advertised_address %q: must be host:port as clients reach it", s.AdvertisedAddress)
 		}
 	}
+	return nil
+}
+
+func (s *Settings) checkTimes() error {
 	leases := s.leaseConfig()
 	if err := leases.Validate(); err != nil {
-		return fmt.Errorf("heartbeat_interval (%s) and lease_duration (%s) do not go together: %w", s.HeartbeatInterval, s.LeaseDuration, err)
+		return fmt.Errorf("heartbeat_interval (%s) and lease_duration (%s) do not go together: the interval must be at most 0.8 of the duration, and both positive", s.HeartbeatInterval, s.LeaseDuration)
+	}
+	if longest := metadata.AgentListedFor * 5 / 6; s.HeartbeatInterval > longest {
+		return fmt.Errorf("heartbeat_interval (%s) must be at most %s: agents are not listed any more %s after their last heartbeat",
+			s.HeartbeatInterval, longest, metadata.AgentListedFor)
 	}
 	if s.TopologyInterval <= 0 || s.ShutdownTimeout <= 0 {
 		return errors.New("topology_interval and shutdown_timeout must be positive")
 	}
-	if s.Cache.Bytes < 0 || s.Cache.BlockBytes < 4096 {
-		return errors.New("cache.bytes must not be negative, cache.block_bytes at least 4KiB")
+	return nil
+}
+
+func (s *Settings) checkLimits() error {
+	switch {
+	case s.Cache.BlockBytes < 4<<10 || s.Cache.Bytes < s.Cache.BlockBytes:
+		return errors.New("cache.block_bytes must be at least 4KiB, and cache.bytes at least cache.block_bytes")
+	case s.Cache.ReadAheadBlocks < 0:
+		return errors.New("cache.read_ahead_blocks must not be negative")
+	case s.Kafka.MaxRequestBytes < 1<<10 || s.Kafka.MaxRequestMemory < s.Kafka.MaxRequestBytes:
+		return errors.New("kafka.max_request_bytes must be at least 1KiB, and kafka.max_request_memory at least kafka.max_request_bytes")
+	case s.Kafka.MaxConnections < 1:
+		return errors.New("kafka.max_connections must be at least 1")
 	}
-	if s.Kafka.MaxRequestBytes < 1024 || s.Kafka.MaxRequestMemory < s.Kafka.MaxRequestBytes || s.Kafka.MaxConnections < 1 {
-		return errors.New("kafka.max_request_memory must be at least kafka.max_request_bytes, and kafka.max_connections at least 1")
+	if _, err := config.NewBroker(s.brokerConfigs()); err != nil {
+		return fmt.Errorf("settings below kafka: %w", err)
 	}
-	return s.Flush.Validate()
+	if err := s.Flush.Validate(); err != nil {
+		return fmt.Errorf("settings below flush: %w", err)
+	}
+	return nil
+}
+
+func isURL(raw string) bool {
+	_, err := url.Parse(raw)
+	return err == nil
 }
 
 func (s *Settings) postgres() bool {
 	return strings.HasPrefix(s.MetadataURL, "postgres://") || strings.HasPrefix(s.MetadataURL, "postgresql://")
+}
+
+// memoryShare is which part of the process's memory limit the cache may have.
+const memoryShare = 4
+
+// fetchConfig is that of the read path in a process with a memory limit in
+// bytes, math.MaxInt64 for none.
+func (s *Settings) fetchConfig(memoryLimit int64) fetch.Config {
+	c := fetch.Config{
+		CacheBytes:      min(s.Cache.Bytes, memoryLimit/memoryShare),
+		BlockBytes:      s.Cache.BlockBytes,
+		ReadAheadBlocks: s.Cache.ReadAheadBlocks,
+	}
+	if c.ReadAheadBlocks == 0 {
+		c.ReadAheadBlocks = -1 // none; 0 is fetch's default
+	}
+	return c
 }
 
 func (s *Settings) leaseConfig() lease.Config {

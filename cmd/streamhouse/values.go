@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"math"
 	"net/url"
 	"slices"
 	"strconv"
@@ -53,28 +54,32 @@ func (b *bound[T]) Shown() string {
 	return b.String()
 }
 
+// The kinds that are written in quotes.
+const (
+	kindText = "text"
+	kindURL  = "url"
+)
+
 func text(p *string) value {
 	same := func(s string) string { return s }
-	return &bound[string]{place: p, kind: "text", parse: func(s string) (string, error) { return s, nil }, print: same}
+	return &bound[string]{place: p, kind: kindText, parse: func(s string) (string, error) { return s, nil }, print: same}
 }
 
 // secretURL is a URL whose password and keys are not shown.
 func secretURL(p *string) value {
 	v := text(p).(*bound[string])
-	v.kind, v.shown = "url", redact
+	v.kind, v.shown = kindURL, redact
 	return v
 }
 
+// redact replaces what is secret in a URL.
 func redact(raw string) string {
-	if raw == "" {
-		return ""
-	}
 	u, err := url.Parse(raw)
 	if err != nil {
 		return "(not a URL)"
 	}
 	q := u.Query()
-	for _, key := range []string{"password", "access_key", "secret_key", "session_token"} {
+	for _, key := range []string{"password", "sslpassword", "access_key", "secret_key"} {
 		if q.Has(key) {
 			q.Set(key, "xxxxx")
 		}
@@ -83,8 +88,10 @@ func redact(raw string) string {
 	return u.Redacted()
 }
 
+const kindBoolean = "true or false"
+
 func boolean(p *bool) value {
-	return &bound[bool]{place: p, kind: "true or false", parse: func(s string) (bool, error) {
+	return &bound[bool]{place: p, kind: kindBoolean, parse: func(s string) (bool, error) {
 		v, err := strconv.ParseBool(s)
 		if err != nil {
 			return false, fmt.Errorf("%q is neither true nor false", s)
@@ -106,7 +113,7 @@ func integer(p *int) value {
 func float(p *float64) value {
 	return &bound[float64]{place: p, kind: "number", parse: func(s string) (float64, error) {
 		v, err := strconv.ParseFloat(s, 64)
-		if err != nil {
+		if err != nil || math.IsNaN(v) || math.IsInf(v, 0) {
 			return 0, fmt.Errorf("%q is not a number", s)
 		}
 		return v, nil

@@ -2,16 +2,11 @@ package main
 
 import "runtime/debug"
 
-// version is the module's version, or the commit that it was built from.
+// version is the module's version, which names the commit where no release was
+// built; "devel" where even that is not known, as under `go run`.
 func version() string {
-	info, ok := debug.ReadBuildInfo()
-	if !ok {
-		return "unknown"
+	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" && info.Main.Version != "(devel)" {
+		return info.Main.Version
 	}
-	for _, s := range info.Settings {
-		if s.Key == "vcs.revision" {
-			return s.Value[:min(12, len(s.Value))]
-		}
-	}
-	return info.Main.Version
+	return "devel"
 }
