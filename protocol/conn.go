@@ -222,7 +222,7 @@ func (c *conn) begin(x *exchange, handle HandlerFunc) *closeError {
 		c.finish(x)
 	case replyLaterNone:
 		c.waits.Go(func() {
-			if _, err := c.wait(x, reply.wait); err != nil {
+			if err := c.waitSilently(x, reply.silent); err != nil {
 				c.stopReading(err)
 			}
 			c.finish(x)
@@ -253,6 +253,18 @@ func (c *conn) wait(x *exchange, wait func(context.Context) kmsg.Response) (resp
 		}
 	}()
 	return wait(c.ctx), nil
+}
+
+func (c *conn) waitSilently(x *exchange, wait func(context.Context) error) (err *closeError) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = c.panicked(x, p)
+		}
+	}()
+	if err := wait(c.ctx); err != nil {
+		return closing(closeHandler, fmt.Errorf("%s: %w", x.name(), err))
+	}
+	return nil
 }
 
 // panicked logs a panic, with the stack of the goroutine that it is called on.

@@ -111,7 +111,7 @@ func TestAcksZeroIsNotAnswered(t *testing.T) {
 		case "none":
 			return None()
 		case "later":
-			return LaterNone(func(ctx context.Context) { <-done })
+			return LaterNone(func(ctx context.Context) error { <-done; return nil })
 		}
 		return Now(req.Body.ResponseKind())
 	}
@@ -215,6 +215,26 @@ func TestDisconnectComesAfterEarlierReplies(t *testing.T) {
 	}
 }
 
+func TestAFailedAcksZeroClosesItsConnection(t *testing.T) {
+	var fail chan struct{}
+	handle := func(ctx context.Context, req *Request) Reply {
+		if req.Body.(*kmsg.HeartbeatRequest).Group == "silent" {
+			return LaterNone(func(ctx context.Context) error { <-fail; return errors.New("refused") })
+		}
+		return Now(req.Body.ResponseKind())
+	}
+	inBubble(t, ServerConfig{}, map[int16]HandlerFunc{keyHeartbeat: handle}, func(t *testing.T, f *fixture) {
+		fail = make(chan struct{})
+		c := f.dial()
+		c.send(1, heartbeat("silent"), heartbeat("x"))
+		c.want(2)
+		close(fail)
+		c.wantEnd()
+		f.wantClosed(closeHandler, 1)
+		f.wantLog("refused")
+	})
+}
+
 func TestAPanicEndsItsConnectionOnly(t *testing.T) {
 	boom := func(context.Context) kmsg.Response { panic("boom") }
 	handle := func(ctx context.Context, req *Request) Reply {
@@ -224,7 +244,7 @@ func TestAPanicEndsItsConnectionOnly(t *testing.T) {
 		case "wait":
 			return Later(boom)
 		case "silent":
-			return LaterNone(func(ctx context.Context) { boom(ctx) })
+			return LaterNone(func(ctx context.Context) error { boom(ctx); return nil })
 		case "encode":
 			return Now((*kmsg.HeartbeatResponse)(nil))
 		}

@@ -51,8 +51,10 @@ type HandlerFunc func(ctx context.Context, req *Request) Reply
 type Reply struct {
 	kind replyKind
 	resp kmsg.Response
-	wait func(ctx context.Context) kmsg.Response
 	err  error
+
+	wait   func(ctx context.Context) kmsg.Response // of Later
+	silent func(ctx context.Context) error         // of LaterNone
 }
 
 type replyKind uint8
@@ -82,12 +84,10 @@ func Later(wait func(ctx context.Context) kmsg.Response) Reply {
 func None() Reply { return Reply{kind: replyNone} }
 
 // LaterNone answers nothing, and counts the request as in flight until wait
-// returns. wait runs as that of [Later] does.
-func LaterNone(wait func(ctx context.Context)) Reply {
-	return Reply{kind: replyLaterNone, wait: func(ctx context.Context) kmsg.Response {
-		wait(ctx)
-		return nil
-	}}
+// returns. wait runs as that of [Later] does. An error closes the connection as
+// [Disconnect] does: the only way to tell a client that expects no answer.
+func LaterNone(wait func(ctx context.Context) error) Reply {
+	return Reply{kind: replyLaterNone, silent: wait}
 }
 
 // Disconnect closes the connection after the earlier replies were written. The

@@ -45,12 +45,13 @@ func TestShutdownWaitsForAcksZero(t *testing.T) {
 	var done chan struct{}
 	finished := false
 	handle := func(context.Context, *Request) Reply {
-		return LaterNone(func(ctx context.Context) {
+		return LaterNone(func(ctx context.Context) error {
 			select {
 			case <-done:
 				finished = true
 			case <-ctx.Done():
 			}
+			return nil
 		})
 	}
 	inBubble(t, ServerConfig{}, map[int16]HandlerFunc{keyHeartbeat: handle}, func(t *testing.T, f *fixture) {
