@@ -3,6 +3,7 @@ package broker
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -55,7 +56,7 @@ func (b *Broker) produce(ctx context.Context, req *protocol.Request) protocol.Re
 			err := error(refusal)
 			if refusal == nil {
 				var a partition.Append
-				if a, err = stageAppend(resolve, topicRef{t.Topic, t.TopicID}, p, r.Version, req.Received); err == nil {
+				if a, err = stageAppend(resolve, produceTopic(r, t), p, r.Version, req.Received); err == nil {
 					s.key, s.append = a.Key, len(appends)
 					appends = append(appends, a)
 				}
@@ -70,7 +71,14 @@ func (b *Broker) produce(ctx context.Context, req *protocol.Request) protocol.Re
 		if failed(stages) { // Kafka closes the connection: the one way to tell
 			return protocol.Disconnect(errAcks0Failed)
 		}
-		return protocol.LaterNone(func(ctx context.Context) { b.finishProduce(ctx, pending, stages, resp, timeout) })
+		return protocol.LaterNone(func(ctx context.Context) error {
+			// The client may leave at once: what it sent is written all the same.
+			ctx = context.WithoutCancel(ctx)
+			if b.finishProduce(ctx, pending, stages, resp, timeout); failed(stages) {
+				return errAcks0Failed
+			}
+			return nil
+		})
 	}
 	return protocol.Later(func(ctx context.Context) kmsg.Response {
 		b.finishProduce(ctx, pending, stages, resp, timeout)
@@ -94,6 +102,14 @@ func refuseProduce(r *kmsg.ProduceRequest) error {
 	return nil
 }
 
+// produceTopic is how the request names a topic.
+func produceTopic(r *kmsg.ProduceRequest, t *kmsg.ProduceRequestTopic) topicRef {
+	if r.Version >= 13 {
+		return topicRef{byID: true, id: t.TopicID}
+	}
+	return topicRef{name: t.Topic}
+}
+
 // stageAppend finds the partition and validates its batch.
 func stageAppend(resolve *resolver, ref topicRef, p *kmsg.ProduceRequestTopicPartition, version int16, now time.Time) (partition.Append, error) {
 	t, key, err := resolve.partition(ref, p.Partition)
@@ -105,7 +121,7 @@ func stageAppend(resolve *resolver, ref topicRef, p *kmsg.ProduceRequestTopicPar
 		return partition.Append{}, err
 	}
 	if v.Transactional {
-		return partition.Append{}, kerr.InvalidTxnState
+		return partition.Append{}, kerr.TransactionalIDAuthorizationFailed
 	}
 	return partition.Append{Key: key, Batch: v, LogAppendTime: t.Config.LogAppendTime}, nil
 }
@@ -187,10 +203,5 @@ func refusePartition(answer *kmsg.ProduceResponseTopicPartition, err error) {
 }
 
 func failed(stages []produceStage) bool {
-	for _, s := range stages {
-		if s.append < 0 {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(stages, func(s produceStage) bool { return s.answer.ErrorCode != 0 })
 }

@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"github.com/google/uuid"
-	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/streamhouse/streamhouse/broker/fetch"
@@ -28,7 +27,7 @@ func (b *Broker) fetch(_ context.Context, req *protocol.Request) protocol.Reply 
 	resp := r.ResponseKind().(*kmsg.FetchResponse)
 	session, err := b.Sessions.Begin(sessionRequest(r))
 	if err != nil {
-		resp.ErrorCode = sessionErrorCode(err)
+		resp.ErrorCode = readErrorCode(err)
 		return protocol.Now(resp)
 	}
 	resp.SessionID = session.ID
@@ -36,16 +35,6 @@ func (b *Broker) fetch(_ context.Context, req *protocol.Request) protocol.Reply 
 		b.fetchSession(ctx, r, session, resp)
 		return resp
 	})
-}
-
-func sessionErrorCode(err error) int16 {
-	switch {
-	case errors.Is(err, fetch.ErrSessionNotFound):
-		return kerr.FetchSessionIDNotFound.Code
-	case errors.Is(err, fetch.ErrSessionEpoch):
-		return kerr.InvalidFetchSessionEpoch.Code
-	}
-	return kerr.FetchSessionTopicIDError.Code
 }
 
 func sessionRequest(r *kmsg.FetchRequest) fetch.SessionRequest {
@@ -81,17 +70,18 @@ func (b *Broker) fetchSession(ctx context.Context, r *kmsg.FetchRequest, session
 	resolve := b.resolve(ctx)
 	for i, p := range session.Partitions {
 		answers[i] = newFetchAnswer(p.Partition)
-		_, key, err := resolve.partition(topicRef{p.Name, p.ID}, p.Partition)
+		_, key, err := resolve.partition(topicRef{r.Version >= 13, p.Name, p.ID}, p.Partition)
 		if err != nil {
-			answers[i].ErrorCode = errorCode(err)
+			answers[i].ErrorCode = readErrorCode(err)
 			continue
 		}
 		reqs = append(reqs, fetch.Request{Key: key, Offset: p.Offset, MaxBytes: p.MaxBytes, LeaderEpoch: p.LeaderEpoch})
 		at = append(at, i)
 	}
+	maxBytes := min(int64(r.MaxBytes), maxFetchBytes)
 	o := fetch.Options{
-		MinBytes:      int64(r.MinBytes),
-		MaxBytes:      min(int64(r.MaxBytes), maxFetchBytes),
+		MinBytes:      min(int64(r.MinBytes), maxBytes),
+		MaxBytes:      maxBytes,
 		MaxWait:       time.Duration(r.MaxWaitMillis) * time.Millisecond,
 		ReadCommitted: r.IsolationLevel == 1,
 	}
@@ -100,7 +90,7 @@ func (b *Broker) fetchSession(ctx context.Context, r *kmsg.FetchRequest, session
 	}
 	results := b.Reader.Fetch(ctx, reqs, o)
 	for n := range results {
-		fillFetchAnswer(&answers[at[n]], &results[n], session.Partitions[at[n]])
+		fillFetchAnswer(&answers[at[n]], &results[n], session.Partitions[at[n]], o.ReadCommitted)
 	}
 	assembleFetch(resp, session, answers)
 }
@@ -111,12 +101,22 @@ func newFetchAnswer(partition int32) kmsg.FetchResponseTopicPartition {
 	return a
 }
 
-func fillFetchAnswer(a *kmsg.FetchResponseTopicPartition, res *fetch.Result, p fetch.SessionPartition) {
-	if a.ErrorCode = errorCode(res.Err); a.ErrorCode != 0 {
+func fillFetchAnswer(a *kmsg.FetchResponseTopicPartition, res *fetch.Result, p fetch.SessionPartition, readCommitted bool) {
+	outOfRange := errors.Is(res.Err, fetch.ErrOffsetOutOfRange)
+	if res.Err != nil && !outOfRange {
+		a.ErrorCode = readErrorCode(res.Err)
 		return
 	}
-	if a.ErrorCode = checkLeaderEpoch(p.LeaderEpoch, res.Watermarks.LeaderEpoch); a.ErrorCode != 0 {
+	// The epoch comes first: a client that is behind may be wrong about the offset.
+	a.ErrorCode = checkLeaderEpoch(p.LeaderEpoch, res.Watermarks.LeaderEpoch)
+	if a.ErrorCode == 0 && outOfRange {
+		a.ErrorCode = readErrorCode(res.Err)
+	}
+	if a.ErrorCode != 0 {
 		return
+	}
+	if readCommitted {
+		a.AbortedTransactions = []kmsg.FetchResponseTopicPartitionAbortedTransaction{} // null is read_uncommitted's
 	}
 	a.HighWatermark, a.LastStableOffset, a.LogStartOffset = res.Watermarks.High, res.Watermarks.LastStable, res.Watermarks.LogStart
 	a.RecordBatches = res.Records

@@ -3,6 +3,7 @@ package broker
 import (
 	"context"
 
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/streamhouse/streamhouse/broker/fetch"
@@ -15,14 +16,23 @@ import (
 // Of the tiered timestamps, the earliest local offset is the log start, for
 // every record is as near as any other; nothing is the last tiered offset.
 const (
-	earliestLocal         = -4 // v8
-	latestTiered          = -5 // v9
-	earliestPendingUpload = -6 // v11
+	earliestLocal         = -4
+	latestTiered          = -5
+	earliestPendingUpload = -6
 )
+
+// oldestWith is the first version that has each of the timestamps with a meaning
+// of their own. Others below zero are refused.
+var oldestWith = map[int64]int16{
+	fetch.Latest: 1, fetch.Earliest: 1, fetch.MaxTimestamp: 7,
+	earliestLocal: 8, latestTiered: 9, earliestPendingUpload: 11,
+}
 
 func (b *Broker) listOffsets(_ context.Context, req *protocol.Request) protocol.Reply {
 	r := req.Body.(*kmsg.ListOffsetsRequest)
 	return protocol.Later(func(ctx context.Context) kmsg.Response {
+		ctx, cancel := context.WithTimeout(ctx, readTimeout)
+		defer cancel()
 		resp := r.ResponseKind().(*kmsg.ListOffsetsResponse)
 		resolve := b.resolve(ctx)
 		var reqs []fetch.ListRequest
@@ -39,7 +49,11 @@ func (b *Broker) listOffsets(_ context.Context, req *protocol.Request) protocol.
 				a.Partition, a.Timestamp, a.Offset, a.LeaderEpoch = p.Partition, -1, -1, -1
 				_, key, err := resolve.partition(topicRef{name: t.Topic}, p.Partition)
 				if err != nil {
-					a.ErrorCode = errorCode(err)
+					a.ErrorCode = readErrorCode(err)
+					continue
+				}
+				if p.Timestamp < 0 && (oldestWith[p.Timestamp] == 0 || r.Version < oldestWith[p.Timestamp]) {
+					a.ErrorCode = kerr.UnsupportedVersion.Code
 					continue
 				}
 				slots = append(slots, listSlot{a, p.CurrentLeaderEpoch, p.Timestamp})
@@ -70,7 +84,7 @@ type listSlot struct {
 }
 
 func (s *listSlot) fill(res *fetch.ListResult) {
-	if s.answer.ErrorCode = errorCode(res.Err); s.answer.ErrorCode != 0 {
+	if s.answer.ErrorCode = readErrorCode(res.Err); s.answer.ErrorCode != 0 {
 		return
 	}
 	if s.answer.ErrorCode = checkLeaderEpoch(s.epoch, res.Current); s.answer.ErrorCode != 0 {

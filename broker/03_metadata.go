@@ -21,55 +21,55 @@ import (
 // the object store's. A partition whose lease nobody holds is led by whoever
 // all agents agree on (topology.Snapshot.Leader), so LEADER_NOT_AVAILABLE is
 // answered only while no agent is alive.
-func (b *Broker) metadata(ctx context.Context, req *protocol.Request) protocol.Reply {
+func (b *Broker) metadata(_ context.Context, req *protocol.Request) protocol.Reply {
 	r := req.Body.(*kmsg.MetadataRequest)
-	resp := r.ResponseKind().(*kmsg.MetadataResponse)
-	resp.AuthorizedOperations = authorizedOperationsOmitted
-
-	view := b.view(ctx)
-	if view.Version == 0 {
-		return protocol.Later(func(context.Context) kmsg.Response { return nil }) // nothing is known yet
-	}
-	for _, t := range b.metadataTopics(ctx, r, &view) {
-		resp.Topics = append(resp.Topics, t)
-	}
-	for _, a := range view.Agents() {
-		resp.Brokers = append(resp.Brokers, metadataBroker(a))
-	}
-	resp.ClusterID = kmsg.StringPtr(view.ClusterID)
-	resp.ControllerID = view.Controller()
-	return protocol.Now(resp)
+	return protocol.Later(func(ctx context.Context) kmsg.Response {
+		resp := r.ResponseKind().(*kmsg.MetadataResponse)
+		resp.AuthorizedOperations = authorizedOperationsOmitted
+		view := b.view(ctx)
+		resp.Topics, view = b.metadataTopics(ctx, r, view)
+		for _, a := range view.Agents() {
+			resp.Brokers = append(resp.Brokers, metadataBroker(a))
+		}
+		resp.ClusterID = kmsg.StringPtr(view.ClusterID)
+		resp.ControllerID = view.Controller()
+		return resp
+	})
 }
 
 // metadataTopics answers for the topics that were asked for. It may create
-// some, and then leaves a fresher view.
-func (b *Broker) metadataTopics(ctx context.Context, r *kmsg.MetadataRequest, view **topology.Snapshot) []kmsg.MetadataResponseTopic {
+// some, and returns the view that has them.
+func (b *Broker) metadataTopics(ctx context.Context, r *kmsg.MetadataRequest, view *topology.Snapshot) ([]kmsg.MetadataResponseTopic, *topology.Snapshot) {
 	var answers []kmsg.MetadataResponseTopic
 	if r.Topics == nil || r.Version == 0 && len(r.Topics) == 0 {
-		for _, t := range (*view).Topics() {
-			answers = append(answers, metadataTopic(*view, t))
+		for _, t := range view.Topics() {
+			answers = append(answers, metadataTopic(view, t))
 		}
-		return answers
+		return answers, view
 	}
-	mayCreate := (r.AllowAutoTopicCreation || r.Version < 4) && (*view).Broker.AutoCreateTopics()
+	mayCreate := (r.AllowAutoTopicCreation || r.Version < 4) && view.Broker.AutoCreateTopics()
+	answered := make(map[topicRef]bool, len(r.Topics))
 	for _, asked := range r.Topics {
-		ref := topicRef{id: asked.TopicID}
-		if asked.Topic != nil {
-			ref = topicRef{name: *asked.Topic}
+		ref := topicRef{byID: asked.TopicID != uuid.Nil, id: asked.TopicID}
+		if !ref.byID && asked.Topic != nil {
+			ref.name = *asked.Topic
 		}
-		t := ref.in(*view)
-		if t == nil && ref.id == uuid.Nil && mayCreate {
-			var err error
-			if t, err = b.autoCreate(ctx, ref.name); err != nil {
-				answers = append(answers, metadataError(ref, errorCode(err)))
-				continue
+		if answered[ref] {
+			continue
+		}
+		answered[ref] = true
+		t, err := ref.in(view), error(nil)
+		if t == nil && !ref.byID && mayCreate {
+			if t, err = b.autoCreate(ctx, ref.name); err == nil {
+				view = b.Topology.Snapshot()
 			}
-			*view = b.Topology.Snapshot()
 		}
 		switch {
 		case t != nil:
-			answers = append(answers, metadataTopic(*view, t))
-		case ref.id != uuid.Nil:
+			answers = append(answers, metadataTopic(view, t))
+		case err != nil:
+			answers = append(answers, metadataError(ref, errorCode(err)))
+		case ref.byID:
 			answers = append(answers, metadataError(ref, kerr.UnknownTopicID.Code))
 		case checkTopicName(ref.name) != nil:
 			answers = append(answers, metadataError(ref, kerr.InvalidTopicException.Code))
@@ -77,7 +77,7 @@ func (b *Broker) metadataTopics(ctx context.Context, r *kmsg.MetadataRequest, vi
 			answers = append(answers, metadataError(ref, kerr.UnknownTopicOrPartition.Code))
 		}
 	}
-	return answers
+	return answers, view
 }
 
 // autoCreate makes a topic that a client asked for with the broker's defaults.
@@ -85,6 +85,8 @@ func (b *Broker) autoCreate(ctx context.Context, name string) (*topology.Topic, 
 	if err := checkTopicName(name); err != nil {
 		return nil, err
 	}
+	ctx, cancel := context.WithTimeout(ctx, readTimeout)
+	defer cancel()
 	topic := metadata.NewTopic{ID: uuid.New(), Name: name, Partitions: b.Topology.Snapshot().Broker.NumPartitions()}
 	if err := b.createTopic(ctx, topic); err != nil && !errors.Is(err, metadata.ErrTopicExists) {
 		return nil, err
@@ -104,7 +106,7 @@ func (b *Broker) autoCreate(ctx context.Context, name string) (*topology.Topic, 
 func metadataError(ref topicRef, code int16) kmsg.MetadataResponseTopic {
 	m := kmsg.NewMetadataResponseTopic()
 	m.ErrorCode, m.TopicID, m.AuthorizedOperations = code, ref.id, authorizedOperationsOmitted
-	if ref.id == uuid.Nil {
+	if !ref.byID {
 		m.Topic = &ref.name
 	}
 	return m

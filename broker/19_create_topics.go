@@ -17,7 +17,7 @@ import (
 // CreateTopics, v2 to v7. KIP-464 (defaults by -1), KIP-525 (configs in the
 // answer), KIP-516 (topic ids). A replication factor of any size is taken,
 // since clients ask for 3 by habit, and answered with the 1 that it is.
-func (b *Broker) createTopics(ctx context.Context, req *protocol.Request) protocol.Reply {
+func (b *Broker) createTopics(_ context.Context, req *protocol.Request) protocol.Reply {
 	r := req.Body.(*kmsg.CreateTopicsRequest)
 	return protocol.Later(func(ctx context.Context) kmsg.Response {
 		ctx, cancel := requestTimeout(ctx, r.TimeoutMillis)
@@ -27,18 +27,17 @@ func (b *Broker) createTopics(ctx context.Context, req *protocol.Request) protoc
 		for _, t := range r.Topics {
 			asked[t.Topic]++
 		}
-		answered := map[string]bool{}
 		for i := range r.Topics {
 			t := &r.Topics[i]
-			if answered[t.Topic] {
-				continue
+			switch asked[t.Topic] {
+			case 0:
+				continue // it was asked for twice, and answered once
+			case 1:
+				resp.Topics = append(resp.Topics, b.createOne(ctx, t, r.ValidateOnly))
+			default:
+				resp.Topics = append(resp.Topics, createTopicError(t.Topic, &requestError{kerr.InvalidRequest, "Duplicate topic name."}))
 			}
-			answered[t.Topic] = true
-			if asked[t.Topic] > 1 {
-				resp.Topics = append(resp.Topics, createTopicError(t.Topic, &requestError{kerr.InvalidRequest, "Duplicate topic in request."}))
-				continue
-			}
-			resp.Topics = append(resp.Topics, b.createOne(ctx, t, r.ValidateOnly))
+			asked[t.Topic] = 0
 		}
 		if !r.ValidateOnly {
 			b.refresh(ctx)

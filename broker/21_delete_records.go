@@ -3,6 +3,7 @@ package broker
 import (
 	"context"
 
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/streamhouse/streamhouse/protocol"
@@ -37,6 +38,12 @@ func (b *Broker) deleteRecordsOf(ctx context.Context, resolve *resolver, ref top
 	if err != nil {
 		return -1, err
 	}
+	switch {
+	case t.Config.Compact && !t.Config.Delete:
+		return -1, kerr.PolicyViolation
+	case p.Offset < -1: // -1 is the high watermark
+		return -1, kerr.OffsetOutOfRange
+	}
 	err = untilKnown(ctx, func() error {
 		low, err = b.Store.DeleteRecords(ctx, key, p.Offset)
 		return err
@@ -44,6 +51,7 @@ func (b *Broker) deleteRecordsOf(ctx context.Context, resolve *resolver, ref top
 	if err != nil {
 		return -1, err
 	}
+	b.Reader.LogStart(key, low)
 	b.Log.Info("records deleted", "topic", t.Name, "partition", p.Partition, "log_start_offset", low)
 	return low, nil
 }

@@ -28,6 +28,8 @@ func (b *Broker) initProducerID(_ context.Context, req *protocol.Request) protoc
 		return protocol.Now(resp)
 	}
 	return protocol.Later(func(ctx context.Context) kmsg.Response {
+		ctx, cancel := context.WithTimeout(ctx, readTimeout)
+		defer cancel()
 		id, err := b.producerIDs.next(ctx)
 		if err != nil {
 			b.Log.Warn("cannot give out a producer id", "error", err)

@@ -15,6 +15,8 @@ import (
 func (b *Broker) offsetForLeaderEpoch(_ context.Context, req *protocol.Request) protocol.Reply {
 	r := req.Body.(*kmsg.OffsetForLeaderEpochRequest)
 	return protocol.Later(func(ctx context.Context) kmsg.Response {
+		ctx, cancel := context.WithTimeout(ctx, readTimeout)
+		defer cancel()
 		resp := r.ResponseKind().(*kmsg.OffsetForLeaderEpochResponse)
 		resolve := b.resolve(ctx)
 		var reqs []metadata.EpochRequest
@@ -33,7 +35,7 @@ func (b *Broker) offsetForLeaderEpoch(_ context.Context, req *protocol.Request) 
 				a.Partition, a.LeaderEpoch, a.EndOffset = p.Partition, -1, -1
 				_, key, err := resolve.partition(topicRef{name: t.Topic}, p.Partition)
 				if err != nil {
-					a.ErrorCode = errorCode(err)
+					a.ErrorCode = readErrorCode(err)
 					continue
 				}
 				reqs = append(reqs, metadata.EpochRequest{Key: key, LeaderEpoch: p.LeaderEpoch})
@@ -44,9 +46,9 @@ func (b *Broker) offsetForLeaderEpoch(_ context.Context, req *protocol.Request) 
 		for i, s := range slots {
 			switch {
 			case err != nil:
-				s.answer.ErrorCode = errorCode(err)
+				s.answer.ErrorCode = readErrorCode(err)
 			case ends[i].Err != nil:
-				s.answer.ErrorCode = errorCode(ends[i].Err)
+				s.answer.ErrorCode = readErrorCode(ends[i].Err)
 			default:
 				s.answer.ErrorCode = checkLeaderEpoch(s.current, ends[i].Current)
 				if s.answer.ErrorCode == 0 {

@@ -16,25 +16,25 @@ import (
 )
 
 // DescribeConfigs, v1 to v4. KIP-226 (synonyms), KIP-569 (types, documentation).
-func (b *Broker) describeConfigs(ctx context.Context, req *protocol.Request) protocol.Reply {
+func (b *Broker) describeConfigs(_ context.Context, req *protocol.Request) protocol.Reply {
 	r := req.Body.(*kmsg.DescribeConfigsRequest)
-	resp := r.ResponseKind().(*kmsg.DescribeConfigsResponse)
-	view := b.view(ctx)
-	for _, asked := range r.Resources {
-		answer := kmsg.NewDescribeConfigsResponseResource()
-		answer.ResourceType, answer.ResourceName = asked.ResourceType, asked.ResourceName
-		entries, err := b.configEntries(view, asked.ResourceType, asked.ResourceName)
-		if err != nil {
+	return protocol.Later(func(ctx context.Context) kmsg.Response {
+		resp := r.ResponseKind().(*kmsg.DescribeConfigsResponse)
+		view := b.view(ctx)
+		for _, asked := range r.Resources {
+			answer := kmsg.NewDescribeConfigsResponseResource()
+			answer.ResourceType, answer.ResourceName = asked.ResourceType, asked.ResourceName
+			entries, err := b.configEntries(view, asked.ResourceType, asked.ResourceName)
 			answer.ErrorCode, answer.ErrorMessage = errorCode(err), errorMessage(err)
-		}
-		for _, e := range entries {
-			if asked.ConfigNames == nil || slices.Contains(asked.ConfigNames, e.Name) {
-				answer.Configs = append(answer.Configs, describeEntry(e, r))
+			for _, e := range entries {
+				if len(asked.ConfigNames) == 0 || slices.Contains(asked.ConfigNames, e.Name) {
+					answer.Configs = append(answer.Configs, describeEntry(e, r))
+				}
 			}
+			resp.Resources = append(resp.Resources, answer)
 		}
-		resp.Resources = append(resp.Resources, answer)
-	}
-	return protocol.Now(resp)
+		return resp
+	})
 }
 
 func (b *Broker) configEntries(view *topology.Snapshot, kind kmsg.ConfigResourceType, name string) ([]config.Entry, error) {

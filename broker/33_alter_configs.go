@@ -19,6 +19,8 @@ import (
 func (b *Broker) alterConfigs(_ context.Context, req *protocol.Request) protocol.Reply {
 	r := req.Body.(*kmsg.AlterConfigsRequest)
 	return protocol.Later(func(ctx context.Context) kmsg.Response {
+		ctx, cancel := context.WithTimeout(ctx, readTimeout)
+		defer cancel()
 		resp := r.ResponseKind().(*kmsg.AlterConfigsResponse)
 		b.refresh(ctx)
 		for _, asked := range r.Resources {
@@ -65,9 +67,9 @@ func (b *Broker) alterResource(ctx context.Context, kind kmsg.ConfigResourceType
 	default:
 		return unsupportedResource(kind)
 	}
-	for _, config := range slices.Sorted(maps.Keys(c.Values)) {
-		if v := c.Values[config]; v != nil {
-			if err := check(config, *v); err != nil {
+	for _, key := range slices.Sorted(maps.Keys(c.Values)) {
+		if v := c.Values[key]; v != nil {
+			if err := check(key, *v); err != nil {
 				return err
 			}
 		}

@@ -27,17 +27,18 @@ func (b *Broker) createPartitions(_ context.Context, req *protocol.Request) prot
 		}
 		for i := range r.Topics {
 			t := &r.Topics[i]
-			answer := kmsg.NewCreatePartitionsResponseTopic()
-			answer.Topic = t.Topic
 			var err error
-			if asked[t.Topic] > 1 {
-				err = &requestError{kerr.InvalidRequest, "Duplicate topic in request."}
-			} else {
+			switch asked[t.Topic] {
+			case 0:
+				continue // it was asked for twice, and answered once
+			case 1:
 				err = b.addPartitions(ctx, t, r.ValidateOnly)
+			default:
+				err = &requestError{kerr.InvalidRequest, "Duplicate topic name."}
 			}
-			if err != nil {
-				answer.ErrorCode, answer.ErrorMessage = errorCode(err), errorMessage(err)
-			}
+			asked[t.Topic] = 0
+			answer := kmsg.NewCreatePartitionsResponseTopic()
+			answer.Topic, answer.ErrorCode, answer.ErrorMessage = t.Topic, errorCode(err), errorMessage(err)
 			resp.Topics = append(resp.Topics, answer)
 		}
 		if !r.ValidateOnly {

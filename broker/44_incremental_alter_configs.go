@@ -18,6 +18,8 @@ import (
 func (b *Broker) incrementalAlterConfigs(_ context.Context, req *protocol.Request) protocol.Reply {
 	r := req.Body.(*kmsg.IncrementalAlterConfigsRequest)
 	return protocol.Later(func(ctx context.Context) kmsg.Response {
+		ctx, cancel := context.WithTimeout(ctx, readTimeout)
+		defer cancel()
 		resp := r.ResponseKind().(*kmsg.IncrementalAlterConfigsResponse)
 		b.refresh(ctx)
 		for i := range r.Resources {

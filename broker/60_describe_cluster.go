@@ -12,7 +12,7 @@ import (
 
 // DescribeCluster, v0 to v2. KIP-700, KIP-919 (endpoint types), KIP-1073
 // (fenced brokers: there are none, an agent that is not heard of is not listed).
-func (b *Broker) describeCluster(ctx context.Context, req *protocol.Request) protocol.Reply {
+func (b *Broker) describeCluster(_ context.Context, req *protocol.Request) protocol.Reply {
 	const brokers = 1 // endpoint type
 	r := req.Body.(*kmsg.DescribeClusterRequest)
 	resp := r.ResponseKind().(*kmsg.DescribeClusterResponse)
@@ -22,12 +22,14 @@ func (b *Broker) describeCluster(ctx context.Context, req *protocol.Request) pro
 		resp.ErrorMessage = kmsg.StringPtr(fmt.Sprintf("There is no endpoint of type %d; every agent serves brokers' clients.", r.EndpointType))
 		return protocol.Now(resp)
 	}
-	view := b.view(ctx)
-	resp.ClusterID, resp.ControllerID = view.ClusterID, view.Controller()
-	for _, a := range view.Agents() {
-		n := kmsg.NewDescribeClusterResponseBroker()
-		n.NodeID, n.Host, n.Port, n.Rack = a.NodeID, a.Host, a.Port, rack(a.Zone)
-		resp.Brokers = append(resp.Brokers, n)
-	}
-	return protocol.Now(resp)
+	return protocol.Later(func(ctx context.Context) kmsg.Response {
+		view := b.view(ctx)
+		resp.ClusterID, resp.ControllerID = view.ClusterID, view.Controller()
+		for _, a := range view.Agents() {
+			n := kmsg.NewDescribeClusterResponseBroker()
+			n.NodeID, n.Host, n.Port, n.Rack = a.NodeID, a.Host, a.Port, rack(a.Zone)
+			resp.Brokers = append(resp.Brokers, n)
+		}
+		return resp
+	})
 }

@@ -1,10 +1,8 @@
 package broker
 
 import (
-	"cmp"
 	"context"
 	"slices"
-	"strings"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -19,35 +17,33 @@ const maxDescribedPartitions = 2000
 
 // DescribeTopicPartitions, v0. KIP-966. Pages through topics in the order of
 // their names. There are no replicas to be eligible or offline.
-func (b *Broker) describeTopicPartitions(ctx context.Context, req *protocol.Request) protocol.Reply {
+func (b *Broker) describeTopicPartitions(_ context.Context, req *protocol.Request) protocol.Reply {
 	r := req.Body.(*kmsg.DescribeTopicPartitionsRequest)
 	resp := r.ResponseKind().(*kmsg.DescribeTopicPartitionsResponse)
-	view := b.view(ctx)
+	if r.Cursor != nil && r.Cursor.Partition < 0 {
+		for _, t := range r.Topics {
+			resp.Topics = append(resp.Topics, describeError(t.Topic, kerr.InvalidRequest))
+		}
+		return protocol.Now(resp)
+	}
+	return protocol.Later(func(ctx context.Context) kmsg.Response {
+		describePage(b.view(ctx), r, resp)
+		return resp
+	})
+}
 
-	var names []string
-	for _, t := range r.Topics {
-		names = append(names, t.Topic)
-	}
-	if len(r.Topics) == 0 {
-		for _, t := range view.Topics() {
-			names = append(names, t.Name)
-		}
-	}
-	slices.Sort(names)
-	names = slices.Compact(names)
-	from := int32(0)
-	if c := r.Cursor; c != nil {
-		i, found := slices.BinarySearchFunc(names, c.Topic, strings.Compare)
-		names = names[i:]
-		if found {
-			from = max(c.Partition, 0)
-		}
-	}
-	left := min(cmp.Or(max(r.ResponsePartitionLimit, 0), maxDescribedPartitions), maxDescribedPartitions)
+// describePage fills in the page of the answer that the request asks for.
+func describePage(view *topology.Snapshot, r *kmsg.DescribeTopicPartitionsRequest, resp *kmsg.DescribeTopicPartitionsResponse) {
+	names, from := describedTopics(view, r)
+	left := max(min(r.ResponsePartitionLimit, maxDescribedPartitions), 1)
 	for _, name := range names {
 		t := view.TopicByName(name)
 		if t == nil {
-			resp.Topics = append(resp.Topics, describeError(name))
+			code := kerr.UnknownTopicOrPartition
+			if checkTopicName(name) != nil {
+				code = kerr.InvalidTopicException
+			}
+			resp.Topics = append(resp.Topics, describeError(name, code))
 			continue
 		}
 		if left == 0 {
@@ -63,7 +59,29 @@ func (b *Broker) describeTopicPartitions(ctx context.Context, req *protocol.Requ
 		}
 		from = 0
 	}
-	return protocol.Now(resp)
+}
+
+// describedTopics returns the names of the topics to describe, in order, and
+// the first partition of the first of them.
+func describedTopics(view *topology.Snapshot, r *kmsg.DescribeTopicPartitionsRequest) (names []string, from int32) {
+	for _, t := range r.Topics {
+		names = append(names, t.Topic)
+	}
+	if len(r.Topics) == 0 {
+		for _, t := range view.Topics() {
+			names = append(names, t.Name)
+		}
+	}
+	slices.Sort(names)
+	names = slices.Compact(names)
+	if c := r.Cursor; c != nil {
+		i, found := slices.BinarySearch(names, c.Topic)
+		names = names[i:]
+		if found {
+			from = c.Partition
+		}
+	}
+	return names, from
 }
 
 func describeCursor(topic string, partition int32) *kmsg.DescribeTopicPartitionsResponseNextCursor {
@@ -72,12 +90,9 @@ func describeCursor(topic string, partition int32) *kmsg.DescribeTopicPartitions
 	return &c
 }
 
-func describeError(name string) kmsg.DescribeTopicPartitionsResponseTopic {
+func describeError(name string, code *kerr.Error) kmsg.DescribeTopicPartitionsResponseTopic {
 	d := kmsg.NewDescribeTopicPartitionsResponseTopic()
-	d.Topic, d.ErrorCode, d.AuthorizedOperations = &name, kerr.UnknownTopicOrPartition.Code, authorizedOperationsOmitted
-	if checkTopicName(name) != nil {
-		d.ErrorCode = kerr.InvalidTopicException.Code
-	}
+	d.Topic, d.ErrorCode, d.AuthorizedOperations = &name, code.Code, authorizedOperationsOmitted
 	return d
 }
 

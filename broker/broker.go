@@ -58,13 +58,20 @@ const (
 	// missTimeout bounds how long a request whose order matters waits for a
 	// fresher view.
 	missTimeout = 5 * time.Second
+	// viewTimeout bounds how long clients wait for what an older view answers too.
+	viewTimeout = 2 * time.Second
+	// readTimeout bounds what is asked of the store for a request that names no
+	// timeout. Clients give up after 30 s or so.
+	readTimeout = 20 * time.Second
 )
 
 // view returns a snapshot that is fit to be shown to clients. If the store
 // cannot be asked, the last view is better than none.
 func (b *Broker) view(ctx context.Context) *topology.Snapshot {
+	ctx, cancel := context.WithTimeout(ctx, viewTimeout)
+	defer cancel()
 	s, err := b.Topology.Refresh(ctx, metadataMaxAge)
-	if err != nil && ctx.Err() == nil {
+	if err != nil {
 		b.Log.Warn("answering from the last view of the cluster", "error", err, "age", time.Since(s.Taken))
 	}
 	return s
@@ -80,12 +87,13 @@ func (b *Broker) refresh(ctx context.Context) {
 
 // topicRef is how a request names a topic: by id in newer versions, else by name.
 type topicRef struct {
+	byID bool
 	name string
 	id   uuid.UUID
 }
 
 func (r topicRef) in(s *topology.Snapshot) *topology.Topic {
-	if r.id != uuid.Nil {
+	if r.byID {
 		return s.TopicByID(r.id)
 	}
 	return s.TopicByName(r.name)
@@ -116,7 +124,7 @@ func (r *resolver) partition(ref topicRef, p int32) (*topology.Topic, lease.Key,
 		t = ref.in(r.snapshot)
 	}
 	switch {
-	case t == nil && ref.id != uuid.Nil:
+	case t == nil && ref.byID:
 		return nil, lease.Key{}, errUnknownTopicID
 	case t == nil || p < 0 || p >= t.Partitions:
 		return nil, lease.Key{}, metadata.ErrUnknownTopic

@@ -34,50 +34,70 @@ var (
 var errUnknownTopicID = errors.New("unknown topic id")
 
 // codes is the one table from domain errors to Kafka's codes; the first entry
-// that matches counts. The classes matter to producers (which retry without
+// that matches counts, and what leaves an outcome open comes first, whatever
+// else the error wraps. The classes matter to producers, which retry without
 // duplicates only because the code says whether the batch may have been
-// persisted):
+// persisted:
 //
 //   - definitely not persisted: NOT_LEADER_OR_FOLLOWER, KAFKA_STORAGE_ERROR,
 //     NOT_ENOUGH_REPLICAS
 //   - possibly persisted: REQUEST_TIMED_OUT
+//
+// They matter to consumers too: of a partition that can't be read now, the Java
+// client takes KAFKA_STORAGE_ERROR for a reason to try again, and
+// REQUEST_TIMED_OUT and CORRUPT_MESSAGE for the end of the application.
 var codes = []struct {
 	err  error
 	code *kerr.Error
+	read *kerr.Error // instead of code, where records or offsets are read
 }{
-	{errUnknownTopicID, kerr.UnknownTopicID},
-	{metadata.ErrUnknownTopic, kerr.UnknownTopicOrPartition},
-	{lease.ErrUnknownKey, kerr.UnknownTopicOrPartition},
-	{metadata.ErrTopicExists, kerr.TopicAlreadyExists},
-	{metadata.ErrInvalidPartitions, kerr.InvalidPartitions},
-	{metadata.ErrOffsetOutOfRange, kerr.OffsetOutOfRange},
-	{fetch.ErrOffsetOutOfRange, kerr.OffsetOutOfRange},
-	{config.ErrInvalid, kerr.InvalidConfig},
+	{err: metadata.ErrUnknownOutcome, code: kerr.RequestTimedOut, read: kerr.KafkaStorageError},
+	{err: partition.ErrTimeout, code: kerr.RequestTimedOut},
 
-	{lease.ErrLeaseHeldByOther, kerr.NotLeaderForPartition},
-	{lease.ErrNotLeader, kerr.NotLeaderForPartition},
-	{partition.ErrClosed, kerr.NotLeaderForPartition}, // shutting down: look for another
-	{ingest.ErrClosed, kerr.NotLeaderForPartition},
-	{partition.ErrTimeout, kerr.RequestTimedOut},
-	{partition.ErrNotAppended, kerr.NotEnoughReplicas},
-	{ingest.ErrOutOfOrderSequence, kerr.OutOfOrderSequenceNumber},
-	{ingest.ErrInvalidProducerEpoch, kerr.InvalidProducerEpoch},
-	{ingest.ErrUpload, kerr.KafkaStorageError},
-	{ingest.ErrCommitUnavailable, kerr.NotEnoughReplicas},
-	{ingest.ErrFull, kerr.NotEnoughReplicas},
+	{err: errUnknownTopicID, code: kerr.UnknownTopicID},
+	{err: metadata.ErrUnknownTopic, code: kerr.UnknownTopicOrPartition},
+	{err: lease.ErrUnknownKey, code: kerr.UnknownTopicOrPartition},
+	{err: metadata.ErrTopicExists, code: kerr.TopicAlreadyExists},
+	{err: metadata.ErrInvalidPartitions, code: kerr.InvalidPartitions},
+	{err: metadata.ErrOffsetOutOfRange, code: kerr.OffsetOutOfRange},
+	{err: config.ErrInvalid, code: kerr.InvalidConfig},
 
-	{fetch.ErrCorrupt, kerr.CorruptMessage},
-	{fetch.ErrStorage, kerr.KafkaStorageError},
+	{err: ingest.ErrOutOfOrderSequence, code: kerr.OutOfOrderSequenceNumber},
+	{err: ingest.ErrInvalidProducerEpoch, code: kerr.InvalidProducerEpoch},
+	{err: ingest.ErrUpload, code: kerr.KafkaStorageError},
+	{err: ingest.ErrCommitUnavailable, code: kerr.NotEnoughReplicas},
+	{err: ingest.ErrFull, code: kerr.NotEnoughReplicas},
+	{err: ingest.ErrClosed, code: kerr.NotLeaderForPartition},
+	{err: partition.ErrClosed, code: kerr.NotLeaderForPartition},
+	{err: lease.ErrLeaseHeldByOther, code: kerr.NotLeaderForPartition},
+	{err: lease.ErrNotLeader, code: kerr.NotLeaderForPartition},
+	{err: lease.ErrReleased, code: kerr.NotLeaderForPartition},
+	{err: lease.ErrFenced, code: kerr.NotLeaderForPartition},
+	{err: lease.ErrTaken, code: kerr.NotLeaderForPartition},
+	{err: lease.ErrExpired, code: kerr.NotLeaderForPartition},
+	{err: partition.ErrNotAppended, code: kerr.NotEnoughReplicas},
 
-	{metadata.ErrUnknownOutcome, kerr.RequestTimedOut},
-	{metadata.ErrUnavailable, kerr.RequestTimedOut},
-	{context.DeadlineExceeded, kerr.RequestTimedOut},
-	{context.Canceled, kerr.RequestTimedOut},
+	{err: fetch.ErrOffsetOutOfRange, code: kerr.OffsetOutOfRange},
+	{err: fetch.ErrCorrupt, code: kerr.KafkaStorageError},
+	{err: fetch.ErrStorage, code: kerr.KafkaStorageError},
+	{err: fetch.ErrSessionNotFound, code: kerr.FetchSessionIDNotFound},
+	{err: fetch.ErrSessionEpoch, code: kerr.InvalidFetchSessionEpoch},
+	{err: fetch.ErrSessionTopicID, code: kerr.FetchSessionTopicIDError},
+
+	{err: metadata.ErrFenced, code: kerr.NotCoordinator}, // only offsets are fenced so
+	{err: metadata.ErrUnavailable, code: kerr.RequestTimedOut, read: kerr.KafkaStorageError},
+	{err: context.DeadlineExceeded, code: kerr.RequestTimedOut, read: kerr.KafkaStorageError},
+	{err: context.Canceled, code: kerr.RequestTimedOut, read: kerr.KafkaStorageError},
 }
 
 // errorCode is the Kafka code of an error; 0 of nil. An error that nobody
 // thought of is UNKNOWN_SERVER_ERROR.
-func errorCode(err error) int16 {
+func errorCode(err error) int16 { return codeOf(err, false) }
+
+// readErrorCode is errorCode for records and offsets that are read.
+func readErrorCode(err error) int16 { return codeOf(err, true) }
+
+func codeOf(err error, read bool) int16 {
 	if err == nil {
 		return 0
 	}
@@ -85,7 +105,11 @@ func errorCode(err error) int16 {
 		return e.Code
 	}
 	for _, c := range codes {
-		if errors.Is(err, c.err) {
+		switch {
+		case !errors.Is(err, c.err):
+		case read && c.read != nil:
+			return c.read.Code
+		default:
 			return c.code.Code
 		}
 	}

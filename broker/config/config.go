@@ -149,6 +149,7 @@ type Topic struct {
 
 	CleanupPolicy      string
 	Compact            bool // CleanupPolicy contains compact
+	Delete             bool // CleanupPolicy contains delete
 	Compression        batch.CompressionType
 	CompressionLevel   int // of Compression; 0 is the codec's default
 	MaxMessageBytes    int32
@@ -162,7 +163,8 @@ type Topic struct {
 func (b *Broker) Topic(own map[string]string) *Topic {
 	t := &Topic{own: own, broker: b}
 	t.CleanupPolicy = t.value("cleanup.policy")
-	t.Compact = slices.Contains(splitList(t.CleanupPolicy), "compact")
+	policies := splitList(t.CleanupPolicy)
+	t.Compact, t.Delete = slices.Contains(policies, "compact"), slices.Contains(policies, "delete")
 	t.Compression = batch.CompressionType(t.value("compression.type"))
 	switch t.Compression {
 	case batch.CompressionGzip, batch.CompressionLz4, batch.CompressionZstd:
