@@ -44,7 +44,7 @@ var commitTests = []test{
 		e.commitAs(e.agent, o)
 		e.equal("extents", e.readFrom(p.Key, 0, 1e9).Extents, []metadata.Extent{{
 			BaseOffset: 0, EndOffset: 7, LeaderEpoch: p.LeaderEpoch, MaxTimestamp: 5000, AppendTime: -1,
-			Object: o.ID, Position: 16, Length: 3 * batchLength,
+			Object: o.ID, ObjectSize: o.Size, Position: 16, Length: 3 * batchLength,
 		}})
 	}},
 	{"a refused batch between two leaves a hole in the bytes and none in the offsets", func(e *env) {

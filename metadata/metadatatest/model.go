@@ -16,9 +16,8 @@ import (
 
 var modelTests = []test{
 	{"any sequence of calls answers as a model in memory does", func(e *env) {
-		first := must(e.store.AllocateProducerIDs(e.ctx, modelProducers))(e)
 		rapid.Check(e.T, func(t *rapid.T) {
-			m := newModel(e, t, first)
+			m := newModel(e, t)
 			t.Repeat(map[string]func(*rapid.T){
 				"":              m.check,
 				"commit":        m.commit,
@@ -63,13 +62,16 @@ type modelObject struct {
 	results []metadata.CommitResult // nil: claimed
 }
 
-func newModel(e *env, t *rapid.T, producersFrom int64) *model {
+func newModel(e *env, t *rapid.T) *model {
 	id := uuid.New()
 	topic := metadata.NewTopic{ID: id, Name: id.String(), Partitions: modelPartitions}
 	if err := e.store.CreateTopic(e.ctx, topic); err != nil {
 		t.Fatal(err)
 	}
-	m := &model{env: e, producersFrom: producersFrom, partitions: make(map[lease.Key]*modelPartition), order: keys(topic)}
+	// Younger than the topic, so that none can have been forgotten.
+	producers, err := e.store.AllocateProducerIDs(e.ctx, modelProducers)
+	noError(t, producers, err)
+	m := &model{env: e, producersFrom: producers, partitions: make(map[lease.Key]*modelPartition), order: keys(topic)}
 	for _, k := range m.order {
 		m.partitions[k] = &modelPartition{
 			term: lease.Term{Key: k, LeaderEpoch: -1}, producers: make(map[int64]*metadata.ProducerState),

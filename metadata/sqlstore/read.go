@@ -24,10 +24,10 @@ func (w *watermarksRow) watermarks() (metadata.Watermarks, bool) {
 	return w.Watermarks, w.LogStart >= 0
 }
 
-// extentColumns are of an extent e, or of none (LEFT JOIN).
+// extentColumns are of an extent e and its object o, or of none (LEFT JOIN).
 const extentColumns = `coalesce(e.base_offset, -1), coalesce(e.end_offset, 0), coalesce(e.leader_epoch, 0),
 	coalesce(e.max_timestamp, 0), coalesce(e.append_time, 0), e.object_id,
-	coalesce(e.position, 0), coalesce(e.length, 0), e.inline`
+	coalesce(o.size, 0), coalesce(e.position, 0), coalesce(e.length, 0), e.inline`
 
 // extentRow is where extentColumns are scanned to.
 type extentRow struct{ metadata.Extent }
@@ -35,7 +35,7 @@ type extentRow struct{ metadata.Extent }
 func (e *extentRow) dest() []any {
 	return []any{
 		&e.BaseOffset, &e.EndOffset, &e.LeaderEpoch, &e.MaxTimestamp, &e.AppendTime, (*rowID)(&e.Object),
-		&e.Position, &e.Length, &e.Inline,
+		&e.ObjectSize, &e.Position, &e.Length, &e.Inline,
 	}
 }
 
@@ -74,7 +74,8 @@ func (s *Store) Read(ctx context.Context, reqs []metadata.ReadRequest) ([]metada
 				WHERE e.budget > 0
 			)
 			SELECT p.ord, ` + watermarkColumns + `, ` + extentColumns + `
-			FROM p LEFT JOIN e ON e.ord = p.ord ORDER BY p.ord, e.base_offset`,
+			FROM p LEFT JOIN e ON e.ord = p.ord LEFT JOIN objects o ON o.object_id = e.object_id
+			ORDER BY p.ord, e.base_offset`,
 		Args: s.args(nil, topics, partitions, offsets, maxBytes),
 		Each: func(r Row) error {
 			var (
@@ -161,7 +162,8 @@ func (s *Store) FindTimestamp(ctx context.Context, reqs []metadata.TimestampRequ
 				CASE i.stamp WHEN $1
 				THEN (SELECT x.base_offset` + alive + ` ORDER BY x.max_timestamp DESC, x.base_offset LIMIT 1)
 				ELSE (SELECT x.base_offset` + alive + ` AND x.max_timestamp >= i.stamp ORDER BY x.base_offset LIMIT 1)
-				END`,
+				END
+			LEFT JOIN objects o ON o.object_id = e.object_id`,
 		Args: s.args([]any{int64(metadata.MaxTimestamp)}, topics, partitions, stamps),
 		Each: func(r Row) error {
 			var (
