@@ -31,7 +31,7 @@ func (b *Broker) offsetCommit(ctx context.Context, req *protocol.Request) protoc
 		for j, p := range t.Partitions {
 			answer := &topic.Partitions[j]
 			answer.Partition = p.Partition
-			_, key, err := resolve.partition(topicRef{t.Topic, t.TopicID}, p.Partition)
+			_, key, err := resolve.partition(groupTopic(r.Version, t.Topic, t.TopicID), p.Partition)
 			if err != nil {
 				answer.ErrorCode = errorCode(err)
 				continue

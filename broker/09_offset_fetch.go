@@ -81,7 +81,7 @@ func positions(resolve *resolver, asked *kmsg.OffsetFetchRequestGroup, stored []
 	for _, t := range asked.Topics {
 		// A topic that is unknown has no offsets; but that must be certain, since
 		// a consumer then starts over.
-		topic, err := resolve.topic(topicRef{t.Topic, t.TopicID})
+		topic, err := resolve.topic(groupTopic(version, t.Topic, t.TopicID))
 		if err != nil {
 			return nil, err
 		}
@@ -93,7 +93,7 @@ func positions(resolve *resolver, asked *kmsg.OffsetFetchRequestGroup, stored []
 				o = byKey[lease.Key{TopicID: topic.ID, Partition: p}]
 			}
 			position := position(p, o)
-			if topic == nil && version >= 10 {
+			if topic == nil && version >= topicIDsInGroups {
 				position.ErrorCode = kerr.UnknownTopicID.Code
 			}
 			answer.Partitions = append(answer.Partitions, position)
@@ -112,7 +112,7 @@ func allPositions(resolve *resolver, stored []metadata.CommittedOffset) ([]kmsg.
 		o := &stored[i]
 		if i == 0 || o.TopicID != stored[i-1].TopicID {
 			var err error
-			if topic, err = resolve.topic(topicRef{id: o.TopicID}); err != nil {
+			if topic, err = resolve.topic(topicRef{byID: true, id: o.TopicID}); err != nil {
 				return nil, err
 			}
 			if topic != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"net"
 
+	"github.com/google/uuid"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/streamhouse/streamhouse/broker/group"
@@ -21,6 +22,18 @@ func whenDone[T any](p group.Pending[T], fill func(T, error) kmsg.Response) prot
 		}
 		return fill(answer, err)
 	})
+}
+
+// topicIDsInGroups is the version from which on OffsetCommit and OffsetFetch
+// name topics by id (KIP-848).
+const topicIDsInGroups = 10
+
+// groupTopic is how OffsetCommit and OffsetFetch name a topic.
+func groupTopic(version int16, name string, id uuid.UUID) topicRef {
+	if version >= topicIDsInGroups {
+		return topicRef{byID: true, id: id}
+	}
+	return topicRef{name: name}
 }
 
 // orEmpty is the domain's form of a nullable string.
