@@ -7,7 +7,9 @@ import (
 
 // Config tunes a Reader. The zero value of a field means its default.
 type Config struct {
-	// CacheBytes bounds the cache of object blocks. Default 256 MiB.
+	// CacheBytes bounds what is cached of objects: one half for those that this
+	// agent wrote lately, the other for blocks read from the store. A quarter of
+	// it more is the bound for inline batches. Default 256 MiB.
 	CacheBytes int64
 	// BlockBytes is the size of a block, the unit of caching and of the ranges
 	// that are read from the object store. Default 512 KiB.
@@ -46,12 +48,6 @@ func (c Config) withDefaults() Config {
 	}
 	return c
 }
-
-// What a view keeps of a partition's newest extents.
-const (
-	tailExtents     = 64
-	tailInlineBytes = 128 << 10
-)
 
 // Errors of one partition of a fetch. The others in the request are served.
 var (

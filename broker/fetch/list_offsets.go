@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
+	"math"
 
 	"github.com/streamhouse/streamhouse/lease"
 	"github.com/streamhouse/streamhouse/metadata"
@@ -89,67 +91,147 @@ func (l *ListResult) bound(m *metadata.Watermarks, timestamp int64, readCommitte
 	}
 }
 
+// record is one that a search has found.
+type record struct {
+	offset, timestamp int64
+	leaderEpoch       int32
+}
+
 // locate finds the record in the extent that the index named.
 func (r *Reader) locate(ctx context.Context, q ListRequest, found *metadata.TimestampResult, readCommitted bool, res *ListResult) {
 	if res.Err = found.Err; res.Err != nil {
 		return
 	}
-	res.Current = found.Watermarks.LeaderEpoch
-	e := found.Extent
-	if e == nil {
+	m := &found.Watermarks
+	res.Current = m.LeaderEpoch
+	if found.Extent == nil {
 		return
 	}
-	want := q.Timestamp
-	if want == MaxTimestamp {
-		want = e.MaxTimestamp
-	}
-	offset, timestamp, err := r.search(ctx, q, e, want, found.Watermarks.LogStart)
+	rec, ok, err := r.find(ctx, q, found.Extent, m)
 	switch {
 	case err != nil:
 		res.Err = err
 		r.log.Warn("cannot search for a timestamp", "topic_id", q.Key.TopicID, "partition", q.Key.Partition, "error", err)
-	case offset < 0:
-	case readCommitted && offset >= found.Watermarks.LastStable:
-	default:
-		res.Offset, res.Timestamp, res.LeaderEpoch = offset, timestamp, e.LeaderEpoch
+	case ok && !(readCommitted && rec.offset >= m.LastStable):
+		res.Offset, res.Timestamp, res.LeaderEpoch = rec.offset, rec.timestamp, rec.leaderEpoch
 	}
 }
 
+// find searches the extent that the index named, which knows no timestamps of
+// records. If the log starts in the midst of that extent, the record that it was
+// named for may be deleted: then the search goes on behind it.
+func (r *Reader) find(ctx context.Context, q ListRequest, e *metadata.Extent, m *metadata.Watermarks) (rec record, ok bool, err error) {
+	want := q.Timestamp
+	if want == MaxTimestamp {
+		want = e.MaxTimestamp
+	}
+	rec, ok, err = r.search(ctx, q.Key, e, want, m.LogStart)
+	if ok || err != nil || e.BaseOffset >= m.LogStart {
+		return rec, ok, err
+	}
+	if q.Timestamp != MaxTimestamp {
+		for x, err := range r.extents(ctx, q.Key, e.EndOffset) {
+			if err != nil {
+				return rec, false, err
+			}
+			if x.MaxTimestamp >= want {
+				return r.search(ctx, q.Key, x, want, m.LogStart)
+			}
+		}
+		return rec, false, nil
+	}
+	if rec, ok, err = r.latest(ctx, q.Key, e, m.LogStart); err != nil {
+		return rec, false, err
+	}
+	var later *metadata.Extent
+	for x, err := range r.extents(ctx, q.Key, e.EndOffset) {
+		if err != nil {
+			return rec, false, err
+		}
+		if (!ok || x.MaxTimestamp > rec.timestamp) && (later == nil || x.MaxTimestamp > later.MaxTimestamp) {
+			later = x
+		}
+	}
+	if later != nil {
+		return r.search(ctx, q.Key, later, later.MaxTimestamp, m.LogStart)
+	}
+	return rec, ok, nil
+}
+
+// extentsPageBytes is how much of the log one question about extents covers.
+const extentsPageBytes = 16 << 20
+
+// extents walks the index from the beginning of an extent on.
+func (r *Reader) extents(ctx context.Context, k lease.Key, from int64) iter.Seq2[*metadata.Extent, error] {
+	return func(yield func(*metadata.Extent, error) bool) {
+		for {
+			pages, err := r.index.Read(ctx, []metadata.ReadRequest{{Key: k, Offset: from, MaxBytes: extentsPageBytes}})
+			if err == nil {
+				err = pages[0].Err
+			}
+			if err != nil {
+				yield(nil, err)
+				return
+			}
+			page := pages[0].Extents
+			if len(page) == 0 {
+				return
+			}
+			for i := range page {
+				if !yield(&page[i], nil) {
+					return
+				}
+			}
+			from = page[len(page)-1].EndOffset
+		}
+	}
+}
+
+// latest finds the first record at or behind logStart with the largest
+// timestamp in the extent, by bisection of the timestamp.
+func (r *Reader) latest(ctx context.Context, k lease.Key, e *metadata.Extent, logStart int64) (best record, ok bool, err error) {
+	low, high := batch.NoTimestamp, e.MaxTimestamp // there is none at or above high
+	for want := low; low < high; want = low + (high-low)/2 {
+		rec, found, err := r.search(ctx, k, e, want, logStart)
+		if err != nil {
+			return best, false, err
+		}
+		if found {
+			best, ok, low = rec, true, rec.timestamp+1
+		} else {
+			high = want
+		}
+	}
+	return best, ok, nil
+}
+
 // search scans an extent for the first record at or behind logStart with a
-// timestamp of at least want; offset is -1 if there is none.
-func (r *Reader) search(ctx context.Context, q ListRequest, e *metadata.Extent, want, logStart int64) (offset, timestamp int64, err error) {
-	v := r.views.get(q.Key)
-	next := max(e.BaseOffset, logStart)
-	for next < e.EndOffset {
-		a := assembly{r: r, view: v, request: &Request{Key: q.Key, Offset: next}, allowed: r.cfg.BlockBytes, atLeastOne: true}
-		if _, err := a.extent(ctx, e); err != nil {
+// timestamp of at least want.
+func (r *Reader) search(ctx context.Context, k lease.Key, e *metadata.Extent, want, logStart int64) (rec record, ok bool, err error) {
+	q := Request{Key: k, Offset: max(e.BaseOffset, logStart)}
+	a := assembly{r: r, request: &q, until: math.MaxInt64, allowed: r.cfg.BlockBytes, atLeastOne: true}
+	for at := startOf(e); at.position < e.Length; q.Offset = at.offset {
+		a.out, a.held = a.out[:0], nil
+		if at, err = a.extent(ctx, e, at); err != nil {
 			if errors.Is(err, errObjectMissing) {
 				err = fmt.Errorf("%w: %w", ErrStorage, err)
 			}
-			return -1, -1, err
+			return rec, false, err
 		}
 		for rest := a.out; len(rest) > 0; {
 			b, tail, err := batch.Next(rest)
 			if err != nil {
-				return -1, -1, fmt.Errorf("%w: %w", ErrCorrupt, err)
+				return rec, false, fmt.Errorf("%w: %w", ErrCorrupt, err)
 			}
-			offset, timestamp, ok, err := searchBatch(b, want, logStart)
-			if err != nil || ok {
-				return offset, timestamp, err
+			delta, timestamp, ok, err := batch.FindTimestampFrom(b, int32(max(logStart-b.BaseOffset(), 0)), want)
+			if err != nil {
+				return rec, false, fmt.Errorf("%w: %w", ErrCorrupt, err)
 			}
-			next, rest = b.LastOffset()+1, tail
+			if ok {
+				return record{b.BaseOffset() + int64(delta), timestamp, e.LeaderEpoch}, true, nil
+			}
+			rest = tail
 		}
 	}
-	return -1, -1, nil
-}
-
-func searchBatch(b batch.Batch, want, logStart int64) (offset, timestamp int64, ok bool, err error) {
-	delta, timestamp, ok, err := batch.FindTimestamp(b, want)
-	if err != nil {
-		return -1, -1, false, fmt.Errorf("%w: %w", ErrCorrupt, err)
-	}
-	if !ok {
-		return -1, -1, false, nil
-	}
-	return max(b.BaseOffset()+int64(delta), logStart), timestamp, true, nil
+	return rec, false, nil
 }

@@ -30,7 +30,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 	return &Metrics{
 		latency: f.NewHistogram(prometheus.HistogramOpts{
 			Namespace: "streamhouse", Name: "agent_read_latency_seconds",
-			Help:    "Time to answer fetches that returned records, the wait for them included.",
+			Help:    "Time to answer fetches that returned records, since there were enough of them.",
 			Buckets: prometheus.ExponentialBuckets(0.0005, 2, 16),
 		}),
 		bytes:  counter("fetch_bytes_total", "Bytes of record batches that were served."),
@@ -38,7 +38,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		waiting: f.NewGauge(prometheus.GaugeOpts{
 			Namespace: "streamhouse", Name: "fetch_waiting", Help: "Fetches that wait for new records.",
 		}),
-		hits:     counter("fetch_cache_hits_total", "Object blocks that were found in the cache."),
+		hits:     counter("fetch_cache_hits_total", "Reads that were served by the caches: of blocks, or of an object that was written here."),
 		misses:   counter("fetch_cache_misses_total", "Object blocks that were read from the object store."),
 		gets:     counter("fetch_ranged_gets_total", "Ranges that were read from the object store; adjacent blocks are one."),
 		loaded:   counter("fetch_loaded_bytes_total", "Bytes that were read from the object store."),
@@ -47,7 +47,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 	}
 }
 
-func (m *Metrics) fetched(began time.Time, results []Result) {
+func (m *Metrics) fetched(since time.Time, results []Result) {
 	var n int
 	for i := range results {
 		n += len(results[i].Records)
@@ -57,6 +57,6 @@ func (m *Metrics) fetched(began time.Time, results []Result) {
 	}
 	if n > 0 {
 		m.bytes.Add(float64(n))
-		m.latency.Observe(time.Since(began).Seconds())
+		m.latency.Observe(time.Since(since).Seconds())
 	}
 }

@@ -2,7 +2,7 @@ package fetch
 
 import (
 	"context"
-	"sync"
+	"errors"
 	"time"
 
 	"github.com/streamhouse/streamhouse/metadata"
@@ -10,114 +10,142 @@ import (
 
 // plan is what one partition's answer will be made of.
 type plan struct {
+	view    *view
 	marks   metadata.Watermarks
 	extents []metadata.Extent // from the one that contains the offset
 	bytes   int64             // an upper bound of what the extents give
 	err     error
-	view    *view
 }
+
+// How old a view may be that answers for a partition that others lead.
+const (
+	// endAge, in poll intervals, is for a fetch at the log's end. While
+	// somebody waits the views are younger, and a fetch asks nothing.
+	endAge = 2
+	// tailAge is for a fetch before it. It bounds how long records are still
+	// served that DeleteRecords deleted through another agent.
+	tailAge = time.Minute
+)
 
 // plan looks at every partition, and asks the index once for all that the
 // views do not cover.
-func (r *Reader) plan(ctx context.Context, reqs []Request, o Options) []plan {
-	plans := make([]plan, len(reqs))
+func (r *Reader) plan(ctx context.Context, reqs []Request, plans []plan, oldest ages, o Options) {
 	lookahead := max(int64(r.cfg.ReadAheadBlocks), 0) * r.cfg.BlockBytes
-	asOf := time.Now().Add(-r.cfg.PollInterval)
 	var ask []metadata.ReadRequest
 	var askFor []int
 	for i := range reqs {
-		q := &reqs[i]
-		p := &plans[i]
-		p.view = r.views.get(q.Key)
+		q, p := &reqs[i], &plans[i]
+		if p.view == nil {
+			p.view = r.views.get(q.Key)
+		}
 		limit := min(int64(q.MaxBytes), o.MaxBytes) + lookahead
-		l := p.view.look(q.Offset, limit, asOf, r.ledEpoch(q.Key))
+		l := p.view.look(q.Offset, limit, oldest, r.ledEpoch(q.Key))
 		if !l.covered || q.LeaderEpoch > l.marks.LeaderEpoch {
 			ask = append(ask, metadata.ReadRequest{Key: q.Key, Offset: q.Offset, MaxBytes: limit})
 			askFor = append(askFor, i)
 			continue
 		}
-		p.marks, p.extents = l.marks, l.extents
+		p.marks, p.extents, p.err = l.marks, l.extents, nil
 	}
 	if len(ask) > 0 {
-		r.ask(ctx, reqs, ask, askFor, plans)
+		r.ask(ctx, ask, askFor, plans)
 	}
 	for i := range plans {
-		plans[i].limit(reqs[i].Offset, o)
+		plans[i].measure(reqs[i].Offset, o)
 	}
-	return plans
 }
 
 // ask fills in plans from the index.
-func (r *Reader) ask(ctx context.Context, reqs []Request, ask []metadata.ReadRequest, askFor []int, plans []plan) {
+func (r *Reader) ask(ctx context.Context, ask []metadata.ReadRequest, askFor []int, plans []plan) {
 	asked := time.Now()
 	answers, err := r.index.Read(ctx, ask)
 	for n, i := range askFor {
 		p := &plans[i]
 		if err != nil {
-			p.err = err
+			*p = plan{view: p.view, err: err}
 			continue
 		}
 		a := &answers[n]
 		if a.Err != nil {
-			p.err = a.Err
+			*p = plan{view: p.view, err: a.Err}
+			if errors.Is(a.Err, metadata.ErrUnknownTopic) {
+				r.views.remove(ask[n].Key)
+			}
 			continue
 		}
-		p.marks, p.extents = a.Watermarks, a.Extents
+		p.marks, p.extents, p.err = a.Watermarks, a.Extents, nil
 		p.view.read(a.Watermarks, a.Extents, asked)
-		if o := reqs[i].Offset; o < p.marks.LogStart || o > p.marks.High {
+		if o := ask[n].Offset; o < p.marks.LogStart || o > p.marks.High {
 			p.err = ErrOffsetOutOfRange
 		}
 	}
 }
 
-// limit cuts a plan at the last stable offset, and counts its bytes.
-func (p *plan) limit(offset int64, o Options) {
+// measure counts the bytes of the extents that the fetch may see.
+func (p *plan) measure(offset int64, o Options) {
+	p.bytes = 0
 	if p.err != nil {
+		p.extents = nil
 		return
 	}
-	p.bytes = 0
-	for i, e := range p.extents {
-		if o.ReadCommitted && e.BaseOffset >= p.marks.LastStable {
+	until := o.until(&p.marks)
+	if offset >= until {
+		p.extents = nil
+	}
+	for i := range p.extents {
+		if p.extents[i].BaseOffset >= until {
 			p.extents = p.extents[:i]
-			break
+			return
 		}
-		if e.EndOffset > offset {
-			p.bytes += e.Length
-		}
+		p.bytes += p.extents[i].Length
 	}
 }
 
+// until is the offset from which on nothing is returned.
+func (o *Options) until(m *metadata.Watermarks) int64 {
+	if o.ReadCommitted {
+		return m.LastStable
+	}
+	return m.High
+}
+
 // await plans until there is enough to answer with, or something to say, or no
-// time left.
-func (r *Reader) await(ctx context.Context, reqs []Request, o Options) []plan {
-	plans := r.plan(ctx, reqs, o)
+// time left. since is when that became known.
+func (r *Reader) await(ctx context.Context, reqs []Request, o Options) (plans []plan, since time.Time) {
+	since = time.Now()
+	oldest := ages{end: since.Add(-endAge * r.cfg.PollInterval), tail: since.Add(-tailAge)}
+	plans = make([]plan, len(reqs))
+	r.plan(ctx, reqs, plans, oldest, o)
 	if o.MaxWait <= 0 || len(reqs) == 0 || enough(plans, reqs, o) {
-		return plans
+		return plans, since
 	}
 	w := newWaiter()
 	for i := range plans {
 		plans[i].view.join(w)
-		defer plans[i].view.leave(w)
 	}
-	r.metrics.waiting.Inc()
-	defer r.metrics.waiting.Dec()
-	r.wantPoll()
+	defer func() {
+		for i := range plans {
+			plans[i].view.leave(w)
+		}
+	}()
+	defer r.wait()()
 	timeout := time.NewTimer(o.MaxWait)
 	defer timeout.Stop()
 	for {
 		// Planned again after joining, for what was committed in between.
-		plans = r.plan(ctx, reqs, o)
+		r.plan(ctx, reqs, plans, oldest, o)
 		if enough(plans, reqs, o) {
-			return plans
+			return plans, since
 		}
 		select {
-		case <-w.woken:
+		case <-w:
+			since = time.Now()
 		case <-timeout.C:
-			return plans
+			return plans, time.Now()
 		case <-ctx.Done():
-			return plans
+			return plans, time.Now()
 		case <-r.running.Done():
-			return plans
+			return plans, time.Now()
 		}
 	}
 }
@@ -135,39 +163,4 @@ func enough(plans []plan, reqs []Request, o Options) bool {
 		}
 	}
 	return total >= o.MinBytes
-}
-
-func (r *Reader) wantPoll() {
-	select {
-	case r.pollWanted <- struct{}{}:
-	default:
-	}
-}
-
-// Run polls for the long polls of partitions that other agents lead, until ctx
-// ends. It returns when nothing of the reader runs any more.
-func (r *Reader) Run(ctx context.Context) error {
-	var loaders sync.WaitGroup
-	defer loaders.Wait()
-	defer r.stop()
-	for range readAheadLoaders {
-		loaders.Go(func() { r.loadAhead(ctx) })
-	}
-	tick := time.NewTicker(r.cfg.PollInterval)
-	tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-r.pollWanted:
-			tick.Reset(r.cfg.PollInterval)
-		case <-tick.C:
-			waited := r.views.waited(nil)
-			if len(waited) == 0 {
-				tick.Stop()
-				continue
-			}
-			r.poll(ctx, waited)
-		}
-	}
 }

@@ -3,6 +3,7 @@ package fetch
 import (
 	"context"
 	"log/slog"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
@@ -29,29 +30,25 @@ type Reader struct {
 	metrics *Metrics
 	log     *slog.Logger
 
+	waiting    atomic.Int64  // long polls that wait
 	pollWanted chan struct{} // somebody began to wait
-	ahead      chan span     // to be loaded before it is asked for
 	running    context.Context
 	stop       context.CancelFunc
 }
 
-// New returns a reader. Run must be called, for long polls of partitions that
-// other agents lead and for read-ahead.
+// New returns a reader. Run must be called, for the long polls of partitions
+// that other agents lead, and so that what the reader has started ends.
 func New(cfg Config, index metadata.Log, objects objstore.Store, leases Leases, m *Metrics, log *slog.Logger) *Reader {
 	cfg = cfg.withDefaults()
 	r := &Reader{
 		cfg: cfg, index: index, leases: leases, metrics: m, log: log,
-		blocks:     newBlocks(cfg, objects, m),
-		views:      views{m: map[lease.Key]*view{}},
+		views:      views{m: map[lease.Key]*view{}, inline: inlineBytes{limit: cfg.CacheBytes / 4}},
 		pollWanted: make(chan struct{}, 1),
-		ahead:      make(chan span, readAheadLoaders),
 	}
 	r.running, r.stop = context.WithCancel(context.Background())
+	r.blocks = newBlocks(r.running, cfg, objects, m)
 	return r
 }
-
-// readAheadLoaders bounds the read-aheads that are under way, and those that wait.
-const readAheadLoaders = 8
 
 // Request asks for one partition's records from an offset on.
 type Request struct {
@@ -88,10 +85,9 @@ type Result struct {
 // order too, so the caller rotates them to be fair. At least one whole batch of
 // the first partition that has records is returned, however small the limits.
 func (r *Reader) Fetch(ctx context.Context, reqs []Request, o Options) []Result {
-	began := time.Now()
-	plans := r.await(ctx, reqs, o)
+	plans, since := r.await(ctx, reqs, o)
 	results := r.read(ctx, reqs, plans, o)
-	r.metrics.fetched(began, results)
+	r.metrics.fetched(since, results)
 	return results
 }
 
@@ -101,10 +97,11 @@ func (r *Reader) Fetch(ctx context.Context, reqs []Request, o Options) []Result 
 // extent, -1 where it is not known.
 func (r *Reader) Committed(object []byte, extents []metadata.PartitionExtent, logStarts []int64) {
 	if len(object) > 0 && len(extents) > 0 {
-		r.blocks.put(extents[0].Object, object)
+		r.blocks.recent.put(extents[0].Object, object)
 	}
+	now := time.Now()
 	for i := range extents {
-		r.views.get(extents[i].Key).committed(extents[i].Extent, max(logStarts[i], 0))
+		r.views.get(extents[i].Key).committed(extents[i].Extent, logStarts[i], now)
 	}
 }
 

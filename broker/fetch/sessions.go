@@ -84,10 +84,14 @@ func NewSessions() *Sessions {
 
 // session is guarded by its own lock, so that a large one holds up nobody else.
 type session struct {
-	id       int32
-	byID     bool
+	id        int32
+	byTopicID bool
+
+	// Guarded by Sessions.mu.
 	place    *list.Element
-	lastUsed time.Time // guarded by Sessions.mu
+	created  time.Time
+	lastUsed time.Time
+	size     int // partitions when it was last used
 
 	mu    sync.Mutex
 	epoch int32      // the next one that is accepted
@@ -132,7 +136,12 @@ func (c *Sessions) Begin(req SessionRequest) (*SessionFetch, error) {
 		f.full = true
 		return f, nil
 	}
-	s := c.touch(req.ID)
+	return c.goOn(req)
+}
+
+// goOn takes the next step of a session.
+func (c *Sessions) goOn(req SessionRequest) (*SessionFetch, error) {
+	s := c.find(req.ID)
 	if s == nil {
 		return nil, ErrSessionNotFound
 	}
@@ -141,11 +150,16 @@ func (c *Sessions) Begin(req SessionRequest) (*SessionFetch, error) {
 	switch {
 	case s.epoch != req.Epoch:
 		return nil, ErrSessionEpoch
-	case s.byID != req.ByTopicID && len(req.Partitions)+len(req.Forgotten) > 0:
+	case s.byTopicID != req.ByTopicID:
 		return nil, ErrSessionTopicID
 	}
-	s.epoch = nextEpoch(s.epoch)
 	s.update(req)
+	if s.order.Len() == 0 {
+		c.remove(s.id)
+		return &SessionFetch{full: true}, nil
+	}
+	s.epoch = nextEpoch(s.epoch)
+	c.touch(s, s.order.Len())
 	return s.fetch(), nil
 }
 
@@ -210,36 +224,58 @@ func (c *Sessions) create(req SessionRequest) *session {
 	if len(req.Partitions) == 0 {
 		return nil
 	}
-	s := &session{byID: req.ByTopicID, epoch: 1, order: list.New(), parts: make(map[PartitionRef]*list.Element, len(req.Partitions))}
+	s := &session{byTopicID: req.ByTopicID, epoch: 1, order: list.New(), parts: make(map[PartitionRef]*list.Element, len(req.Partitions))}
 	s.update(req)
+	s.size = s.order.Len()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	now := c.now()
 	if len(c.byID) >= c.slots {
-		oldest := c.lru.Back().Value.(*session)
-		if now.Sub(oldest.lastUsed) < c.idle {
+		victim := c.victim(s.size, now)
+		if victim == nil {
 			return nil
 		}
-		c.drop(oldest)
+		c.drop(victim)
 	}
 	for s.id == 0 || c.byID[s.id] != nil {
 		s.id = 1 + rand.Int32N(1<<31-2)
 	}
 	c.byID[s.id] = s
-	s.lastUsed, s.place = now, c.lru.PushFront(s)
+	s.created, s.lastUsed, s.place = now, now, c.lru.PushFront(s)
 	return s
 }
 
-// touch finds a session and marks it as used.
-func (c *Sessions) touch(id int32) *session {
+// victim returns the session that gives way to a new one of that size, by
+// Kafka's rules: one that was not used for long; else, of those that are in use
+// for long, the smallest, if it is smaller. nil if there is none.
+func (c *Sessions) victim(size int, now time.Time) *session {
+	if oldest := c.lru.Back().Value.(*session); now.Sub(oldest.lastUsed) > c.idle {
+		return oldest
+	}
+	var smallest *session
+	for _, s := range c.byID {
+		if s.lastUsed.Sub(s.created) > c.idle && s.size < size && (smallest == nil || s.size < smallest.size) {
+			smallest = s
+		}
+	}
+	return smallest
+}
+
+func (c *Sessions) find(id int32) *session {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	s := c.byID[id]
-	if s != nil {
-		s.lastUsed = c.now()
-		c.lru.MoveToFront(s.place)
+	return c.byID[id]
+}
+
+// touch marks a session as used, unless it was dropped meanwhile.
+func (c *Sessions) touch(s *session, size int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.byID[s.id] != s {
+		return
 	}
-	return s
+	s.lastUsed, s.size = c.now(), size
+	c.lru.MoveToFront(s.place)
 }
 
 func (c *Sessions) remove(id int32) {

@@ -3,10 +3,17 @@ package fetch
 import (
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/streamhouse/streamhouse/lease"
 	"github.com/streamhouse/streamhouse/metadata"
+)
+
+// What a view keeps of a partition's newest extents.
+const (
+	tailExtents     = 32
+	tailInlineBytes = 128 << 10
 )
 
 // view is what this agent knows of one partition.
@@ -14,14 +21,30 @@ import (
 // Invariants: tail is contiguous and, unless it is empty, ends at marks.High.
 // marks.High and marks.LogStart never fall.
 type view struct {
-	mu      sync.Mutex
-	known   bool
-	marks   metadata.Watermarks
-	readAt  time.Time // when the index was last asked for marks; from before the question
-	tail    []metadata.Extent
-	inline  int // bytes of inline extents in tail
-	waiters map[*waiter]struct{}
-	hints   hints
+	mu        sync.Mutex
+	known     bool
+	gone      bool // the topic was deleted
+	marks     metadata.Watermarks
+	readAt    time.Time // when the index was last asked: from before the question
+	confirmed time.Time // when a read or a commit last told of the log start
+	tail      []metadata.Extent
+	inline    int64        // bytes of inline extents in tail
+	budget    *inlineBytes // of all views
+	waiters   map[waiter]struct{}
+	hints     hints
+}
+
+// inlineBytes bounds what all views together hold of inline extents, but for
+// the newest one of each.
+type inlineBytes struct {
+	held  atomic.Int64
+	limit int64
+}
+
+// ages are the oldest knowledge that answers a fetch without asking the index.
+type ages struct {
+	end  time.Time // of where the log ends
+	tail time.Time // of where the log begins
 }
 
 // lookup is what a view can say about an offset.
@@ -29,23 +52,22 @@ type lookup struct {
 	marks   metadata.Watermarks
 	extents []metadata.Extent // from the one that contains the offset; shared, not to be changed
 	covered bool              // extents and marks answer the question
-	atEnd   bool              // offset is the high watermark
 }
 
-// look answers from memory. asOf is the oldest view that counts as complete,
-// complete says that the view is so whatever its age.
-func (v *view) look(offset int64, maxBytes int64, asOf time.Time, ledEpoch int32) lookup {
+// look answers from memory. ledEpoch is the leader epoch in which this agent
+// leads: a view of that epoch knows the log's end whatever its age.
+func (v *view) look(offset, maxBytes int64, oldest ages, ledEpoch int32) lookup {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if !v.known {
+	if !v.known || v.gone {
 		return lookup{}
 	}
 	l := lookup{marks: v.marks}
 	switch {
 	case offset == v.marks.High:
-		l.atEnd = true
-		l.covered = v.marks.LeaderEpoch == ledEpoch || !v.readAt.Before(asOf)
+		l.covered = v.marks.LeaderEpoch == ledEpoch || !v.readAt.Before(oldest.end)
 	case offset < v.marks.LogStart || offset > v.marks.High || len(v.tail) == 0 || offset < v.tail[0].BaseOffset:
+	case v.confirmed.Before(oldest.tail):
 	default:
 		i, _ := slices.BinarySearchFunc(v.tail, offset, func(e metadata.Extent, o int64) int {
 			if e.EndOffset <= o {
@@ -70,64 +92,121 @@ func cut(extents []metadata.Extent, maxBytes int64) []metadata.Extent {
 }
 
 // committed grows the view by an extent that this agent has just committed,
-// and wakes who waits.
-func (v *view) committed(e metadata.Extent, logStart int64) {
+// and wakes who waits. logStart is -1 if the commit did not tell.
+func (v *view) committed(e metadata.Extent, logStart int64, now time.Time) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if e.EndOffset <= v.marks.High && v.known {
+	defer v.wake()
+	if v.gone || !v.known && logStart < 0 {
+		return // who waits asks the index
+	}
+	if logStart >= 0 {
+		v.marks.LogStart, v.confirmed = max(v.marks.LogStart, logStart), now
+	}
+	if v.known && e.EndOffset <= v.marks.High {
 		return // an index read was faster
 	}
 	if !v.known || e.BaseOffset != v.marks.High {
-		v.tail, v.inline = nil, 0
+		v.dropTail()
 	}
 	v.known = true
 	v.marks.High, v.marks.LastStable = e.EndOffset, e.EndOffset
-	v.marks.LogStart = max(v.marks.LogStart, logStart)
 	v.marks.LeaderEpoch = max(v.marks.LeaderEpoch, e.LeaderEpoch)
 	v.push(e)
-	v.wake()
 }
 
-// push appends to the tail and drops what is too much from its front.
-func (v *view) push(e metadata.Extent) {
-	v.tail = append(v.tail, e)
-	v.inline += len(e.Inline)
-	drop := 0
-	for len(v.tail)-drop > tailExtents || v.inline > tailInlineBytes && drop < len(v.tail)-1 {
-		v.inline -= len(v.tail[drop].Inline)
-		drop++
-	}
-	if drop > 0 {
-		// A new array: the old one may still be read by plans.
-		v.tail = slices.Clone(v.tail[drop:])
-	}
-}
-
-// read applies what the index answered. It wakes waiters if the end moved.
+// read applies what the index answered. It wakes who waits if that is news.
 func (v *view) read(marks metadata.Watermarks, extents []metadata.Extent, asked time.Time) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
+	if v.gone {
+		return
+	}
 	if v.known && (marks.High < v.marks.High || marks.LeaderEpoch < v.marks.LeaderEpoch) {
 		v.marks.LogStart = max(v.marks.LogStart, min(marks.LogStart, v.marks.High))
 		return
 	}
 	moved := !v.known || marks.High > v.marks.High
+	news := moved || marks.LeaderEpoch > v.marks.LeaderEpoch
 	if v.known {
 		marks.LogStart = max(marks.LogStart, v.marks.LogStart)
 	}
+	end := v.marks.High
 	v.known, v.marks = true, marks
 	if asked.After(v.readAt) {
 		v.readAt = asked
 	}
-	if moved {
-		v.tail, v.inline = nil, 0
-		if n := len(extents); n > 0 && extents[n-1].EndOffset == marks.High {
-			for _, e := range extents[max(0, n-tailExtents):] {
-				v.push(e)
-			}
-		}
+	if asked.After(v.confirmed) {
+		v.confirmed = asked
+	}
+	v.adopt(extents, end, moved)
+	if news {
 		v.wake()
 	}
+}
+
+// adopt makes extents the tail if they reach the end, or adds them to it if
+// they follow on where it ended. A tail that does not reach the end is dropped.
+func (v *view) adopt(extents []metadata.Extent, end int64, moved bool) {
+	n := len(extents)
+	switch {
+	case n == 0 || extents[n-1].EndOffset != v.marks.High:
+		if moved {
+			v.dropTail()
+		}
+		return
+	case moved && extents[0].BaseOffset == end:
+	case moved, len(v.tail) == 0, len(v.tail) < tailExtents && extents[0].BaseOffset < v.tail[0].BaseOffset:
+		v.dropTail()
+	default:
+		return
+	}
+	for _, e := range extents[max(0, n-tailExtents):] {
+		v.push(e)
+	}
+}
+
+// push appends to the tail and drops what is too much from its front. Plans
+// may go on reading the front: elements are never written to.
+func (v *view) push(e metadata.Extent) {
+	v.tail = append(v.tail, e)
+	v.hold(int64(len(e.Inline)))
+	for len(v.tail) > 1 && (len(v.tail) > tailExtents || v.inline > 0 && v.tooMuchInline()) {
+		v.hold(-int64(len(v.tail[0].Inline)))
+		v.tail = v.tail[1:]
+	}
+}
+
+func (v *view) tooMuchInline() bool {
+	return v.inline > tailInlineBytes || v.budget.held.Load() > v.budget.limit
+}
+
+func (v *view) hold(n int64) {
+	if n != 0 {
+		v.inline += n
+		v.budget.held.Add(n)
+	}
+}
+
+func (v *view) dropTail() {
+	v.hold(-v.inline)
+	v.tail = nil
+}
+
+// stale drops the tail, which names an object that is not there any more.
+func (v *view) stale() {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.dropTail()
+}
+
+// forget ends the view of a partition that was deleted.
+func (v *view) forget() {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.gone = true
+	v.dropTail()
+	v.wake()
 }
 
 // logStart raises the log start after DeleteRecords.
@@ -139,95 +218,59 @@ func (v *view) logStart(offset int64) {
 	}
 }
 
+// waiter is one long poll.
+type waiter chan struct{}
+
+func newWaiter() waiter { return make(waiter, 1) }
+
+func (w waiter) wake() {
+	select {
+	case w <- struct{}{}:
+	default:
+	}
+}
+
 func (v *view) wake() {
 	for w := range v.waiters {
 		w.wake()
 	}
 }
 
-func (v *view) join(w *waiter) {
+func (v *view) join(w waiter) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	if v.waiters == nil {
-		v.waiters = map[*waiter]struct{}{}
+		v.waiters = map[waiter]struct{}{}
 	}
 	v.waiters[w] = struct{}{}
 }
 
-func (v *view) leave(w *waiter) {
+func (v *view) leave(w waiter) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	delete(v.waiters, w)
 }
 
-func (v *view) waitedFor() bool {
+// polled says whether somebody waits for the partition whom this agent's own
+// commits might not wake, and from which offset on the index is to be asked; it
+// is -1 if nothing is known yet.
+func (v *view) polled(ledEpoch func() int32) (from int64, ok bool) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	return len(v.waiters) > 0
-}
-
-// waiter is one long poll.
-type waiter struct{ woken chan struct{} }
-
-func newWaiter() *waiter { return &waiter{woken: make(chan struct{}, 1)} }
-
-func (w *waiter) wake() {
-	select {
-	case w.woken <- struct{}{}:
-	default:
+	switch {
+	case len(v.waiters) == 0 || v.gone:
+		return 0, false
+	case !v.known:
+		return -1, true
 	}
-}
-
-// hint remembers where in an extent a reader stopped, so that the next fetch
-// of a sequential reader does not walk the extent's batches from its start.
-type hint struct {
-	offset   int64 // first offset behind what was read
-	base     int64 // BaseOffset of the extent
-	position int64 // of that offset's batch, relative to the extent's start
-}
-
-// hints are the last few of a partition, one for each reader or so.
-type hints struct {
-	ring [4]hint
-	next int
-}
-
-func (v *view) remember(h hint) {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	v.hints.ring[v.hints.next] = h
-	v.hints.next = (v.hints.next + 1) % len(v.hints.ring)
-}
-
-// recall returns where the batch of the offset begins in the extent with that
-// base, 0 and the base itself if it is not known.
-func (v *view) recall(base, offset int64) (position, at int64) {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	for _, h := range v.hints.ring {
-		if h.base == base && h.offset == offset && h.position > 0 {
-			return h.position, offset
-		}
-	}
-	return 0, base
-}
-
-// sequential says whether some reader stopped at the offset lately.
-func (v *view) sequential(offset int64) bool {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	for _, h := range v.hints.ring {
-		if h.position > 0 && h.offset == offset {
-			return true
-		}
-	}
-	return false
+	return v.marks.High, v.marks.LeaderEpoch != ledEpoch()
 }
 
 // views are the partitions that anybody reads or that this agent writes.
 type views struct {
-	mu sync.RWMutex
-	m  map[lease.Key]*view
+	mu     sync.RWMutex
+	m      map[lease.Key]*view
+	inline inlineBytes
 }
 
 func (s *views) get(k lease.Key) *view {
@@ -240,7 +283,7 @@ func (s *views) get(k lease.Key) *view {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if v = s.m[k]; v == nil {
-		v = &view{}
+		v = &view{budget: &s.inline}
 		s.m[k] = v
 	}
 	return v
@@ -253,21 +296,31 @@ func (s *views) drop(gone func(lease.Key) bool) {
 	for k, v := range s.m {
 		if gone(k) {
 			delete(s.m, k)
-			v.mu.Lock()
-			v.wake()
-			v.mu.Unlock()
+			v.forget()
 		}
 	}
 }
 
-// waited returns the partitions that somebody waits for.
-func (s *views) waited(dst []lease.Key) []lease.Key {
+// remove forgets one partition.
+func (s *views) remove(k lease.Key) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if v := s.m[k]; v != nil {
+		delete(s.m, k)
+		v.forget()
+	}
+}
+
+// polled returns the partitions that the index is to be asked about, and their
+// views.
+func (s *views) polled(ledEpoch func(lease.Key) int32) (ask []metadata.ReadRequest, of []*view) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	for k, v := range s.m {
-		if v.waitedFor() {
-			dst = append(dst, k)
+		if from, ok := v.polled(func() int32 { return ledEpoch(k) }); ok {
+			ask = append(ask, metadata.ReadRequest{Key: k, Offset: from, MaxBytes: pollBytes})
+			of = append(of, v)
 		}
 	}
-	return dst
+	return ask, of
 }
