@@ -104,6 +104,8 @@ func describePartitions(view *topology.Snapshot, t *topology.Topic, from, to int
 		dp.Partition = p
 		leader, epoch, ok := view.Leader(lease.Key{TopicID: t.ID, Partition: p})
 		dp.LeaderID, dp.LeaderEpoch = -1, epoch
+		// Kafka's tools take null for a list, whatever the schema says.
+		dp.EligibleLeaderReplicas, dp.LastKnownELR = []int32{}, []int32{}
 		if ok {
 			dp.LeaderID, dp.Replicas, dp.ISR = leader.NodeID, []int32{leader.NodeID}, []int32{leader.NodeID}
 		} else {
