@@ -5,7 +5,7 @@ SHELL       := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 
 MODULES    := . compat-tests
-TESTFLAGS  := -race -tags invariants -timeout 10m
+TESTFLAGS  := -race -tags invariants,mutants -timeout 10m
 FUZZTIME   := 5s
 BENCHFLAGS :=
 CACHE      := .cache/bin
