@@ -29,6 +29,11 @@ var layers = []layer{
 		"a noun of the domain: knows no wire, and meets its siblings through interfaces that it declares; " +
 			"config is a table of definitions without state",
 	},
+	{
+		"broker/partition",
+		[]string{"metadata", "lease", "segment", "protocol/batch", "broker/ingest"},
+		"the front of the pool and its only user: its appends are the pool's items and its results the pool's",
+	},
 	{"broker/sim", []string{"broker", "protocol", "metadata", "lease", "segment"}, "runs whole agents"},
 	{"cmd", []string{"broker", "protocol", "metadata", "lease", "segment", "migrations"}, "builds the whole graph"},
 	{"internal/testdb", nil, "tests of every layer use it"},
