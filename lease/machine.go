@@ -2,6 +2,7 @@ package lease
 
 import (
 	"context"
+	"math"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -181,15 +182,20 @@ func (m *machine) remove(l *Lease) bool {
 	return true
 }
 
+// never is an instant that does not come.
+const never time.Duration = math.MaxInt64
+
 // next returns when something is due: the renewal, or a lease's end before it.
-// ok is false if nothing will ever be.
-func (m *machine) next() (at time.Duration, ok bool) {
-	return min(m.renewAt, m.firstDeadline()), m.count > 0
+func (m *machine) next() time.Duration {
+	if m.count == 0 {
+		return never
+	}
+	return min(m.renewAt, m.firstDeadline())
 }
 
 // firstDeadline is the earliest deadline of the held leases.
 func (m *machine) firstDeadline() time.Duration {
-	first := time.Duration(1<<63 - 1)
+	first := never
 	for _, l := range m.leases() {
 		first = min(first, time.Duration(l.deadline.Load()))
 	}

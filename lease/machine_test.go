@@ -87,7 +87,7 @@ func describe(m *machine, out *strings.Builder) {
 		}
 		out.WriteByte('\n')
 	}
-	if at, ok := m.next(); ok {
+	if at := m.next(); at != never {
 		fmt.Fprintf(out, "next at %v\n", at)
 	} else {
 		out.WriteString("idle\n")

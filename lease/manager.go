@@ -249,7 +249,7 @@ func (m *Manager) land(sent, now time.Duration, k Key, r Result) Acquired {
 }
 
 func (m *Manager) runRenewals(ctx context.Context) {
-	timer := time.NewTimer(0)
+	timer := time.NewTimer(never)
 	defer timer.Stop()
 	for {
 		select {
@@ -268,11 +268,8 @@ func (m *Manager) runRenewals(ctx context.Context) {
 			m.renew(ctx)
 		}
 
-		timer.Stop()
 		m.mu.Lock()
-		if at, ok := m.machine.next(); ok {
-			timer.Reset(at - m.clock())
-		}
+		timer.Reset(m.machine.next() - m.clock())
 		m.mu.Unlock()
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"slices"
 	"sync"
 	"time"
@@ -177,11 +178,14 @@ func (p *Pool) Add(items []Item) error {
 	return nil
 }
 
+// never is when a timer is due that nothing has set.
+const never time.Duration = math.MaxInt64
+
 // Run flushes and commits until ctx ends, and returns nil then. What is in the
 // pool by then is answered with ErrClosed, or with metadata.ErrUnknownOutcome
 // if it may have been committed; Close before leaves nothing.
 func (p *Pool) Run(ctx context.Context) error {
-	timer := time.NewTimer(0)
+	timer := time.NewTimer(never)
 	defer timer.Stop()
 	for {
 		select {
@@ -191,10 +195,11 @@ func (p *Pool) Run(ctx context.Context) error {
 		case <-p.wake:
 		case <-timer.C:
 		}
-		timer.Stop()
-		if after := p.step(ctx); after > 0 {
-			timer.Reset(after)
+		after := p.step(ctx)
+		if after == 0 {
+			after = never
 		}
+		timer.Reset(after)
 	}
 }
 

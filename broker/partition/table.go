@@ -138,14 +138,18 @@ func (t *Table) Close(ctx context.Context) error {
 
 // acquire asks for the leases of parts in one go.
 func (t *Table) acquire(ctx context.Context, wanted []*part) {
-	ctx, cancel := context.WithTimeoutCause(ctx, t.cfg.AcquireTimeout, ErrNotAppended)
+	bounded, cancel := context.WithTimeout(ctx, t.cfg.AcquireTimeout)
 	defer cancel()
 	keys := make([]lease.Key, len(wanted))
 	for i, pt := range wanted {
 		keys[i] = pt.key
 	}
-	for i, a := range t.leases.Acquire(ctx, keys) {
-		if a.Err != nil && ctx.Err() != nil {
+	for i, a := range t.leases.Acquire(bounded, keys) {
+		switch {
+		case a.Err == nil, errors.Is(a.Err, lease.ErrLeaseHeldByOther), errors.Is(a.Err, lease.ErrUnknownKey):
+		case ctx.Err() != nil:
+			a.Err = ErrClosed
+		default:
 			a.Err = fmt.Errorf("%w: %w", ErrNotAppended, a.Err)
 		}
 		wanted[i].acquired(a)

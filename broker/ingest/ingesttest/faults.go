@@ -85,11 +85,11 @@ func (c *Commits) next(commit *metadata.Commit) (met Fault) {
 // wait is over with an unknown outcome when ctx ends: the server may have the
 // statement by then.
 func (f *Fault) wait(ctx context.Context) error {
-	var gate <-chan struct{} = passed
-	if f.Gate != nil {
-		gate = f.Gate
+	gate := f.Gate
+	var delay <-chan time.Time
+	if f.Delay > 0 {
+		delay = time.After(f.Delay)
 	}
-	delay := time.After(f.Delay)
 	for gate != nil || delay != nil {
 		select {
 		case <-gate:
@@ -102,6 +102,3 @@ func (f *Fault) wait(ctx context.Context) error {
 	}
 	return nil
 }
-
-// passed is a gate that holds nothing.
-var passed = func() chan struct{} { c := make(chan struct{}); close(c); return c }()
