@@ -19,6 +19,7 @@
 //
 // # Lock order
 //
-// The commit's own new object rows, then group rows, then partitions (by
-// lease.Key.Compare), then the topology version, then other objects.
+// The commit's own new object rows, then group rows, then a topic, then
+// partitions (by lease.Key.Compare), then the topology version, then other
+// objects.
 package metadata

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"path/filepath"
 	"strings"
 	"testing"
 
@@ -13,25 +12,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"github.com/streamhouse/streamhouse/metadata"
-	"github.com/streamhouse/streamhouse/metadata/metadatatest"
-	"github.com/streamhouse/streamhouse/metadata/sqlite"
 )
-
-func TestMetricsPassEveryCallOn(t *testing.T) {
-	metadatatest.Run(t, func(t testing.TB) metadata.Store {
-		s, err := sqlite.Open(t.Context(), filepath.Join(t.TempDir(), "metadata.db"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		measured := metadata.WithMetrics(s, prometheus.NewRegistry())
-		t.Cleanup(func() {
-			if err := measured.Close(); err != nil {
-				t.Error(err)
-			}
-		})
-		return measured
-	})
-}
 
 // failing is a store whose heartbeats fail in a given way.
 type failing struct {

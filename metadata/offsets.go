@@ -10,7 +10,7 @@ import (
 )
 
 // GroupShards is the number of coordinator shards. Fixed for the life of a
-// cluster: the shard rows are made by the first migration.
+// cluster: the shard rows are made when its store is first opened.
 const GroupShards = 16
 
 // groupShardTopic is the reserved topic id under whose partitions the group

@@ -207,7 +207,7 @@ func (m *model) append(agent string, b *metadata.CommitBatch, now int64) metadat
 
 func (m *model) retry(t *rapid.T) {
 	if len(m.objects) == 0 {
-		t.Skip("nothing to retry")
+		return
 	}
 	o := rapid.SampledFrom(m.objects).Draw(t, "object")
 	results, err := m.store.Commit(m.ctx, &metadata.Commit{AgentID: o.agent, Objects: []metadata.CommitObject{o.object}})

@@ -6,11 +6,13 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/goleak"
 
 	"github.com/streamhouse/streamhouse/lease"
@@ -40,8 +42,30 @@ func openNew(t testing.TB) *Store {
 	return openAt(t, filepath.Join(t.TempDir(), "data", "metadata.db"))
 }
 
+// The suite runs through the metrics, which it so tests as well.
 func TestStore(t *testing.T) {
-	metadatatest.Run(t, func(t testing.TB) metadata.Store { return openNew(t) })
+	reg := prometheus.NewRegistry()
+	metadatatest.Run(t, func(t testing.TB) metadata.Store { return metadata.WithMetrics(openNew(t), reg) })
+
+	families, err := reg.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	measured := make(map[string]map[string]bool) // the methods in each metric
+	for _, f := range families {
+		methods := make(map[string]bool)
+		for _, m := range f.Metric {
+			methods[m.Label[0].GetValue()] = true
+		}
+		measured[f.GetName()] = methods
+	}
+	for m := range reflect.TypeFor[metadata.Store]().Methods() {
+		for _, metric := range []string{"streamhouse_metadata_store_query_duration_seconds", "streamhouse_metadata_store_queries_total"} {
+			if m.Name != "Close" && !measured[metric][m.Name] {
+				t.Errorf("%s has no %s", metric, m.Name)
+			}
+		}
+	}
 }
 
 func TestLeases(t *testing.T) {

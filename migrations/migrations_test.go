@@ -1,0 +1,77 @@
+package migrations
+
+import (
+	"database/sql"
+	"io/fs"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	_ "modernc.org/sqlite"
+)
+
+func TestUpIsDoneOnce(t *testing.T) {
+	db, err := sql.Open("sqlite", filepath.Join(t.TempDir(), "x.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	for range 2 {
+		if err := Up(t.Context(), db, SQLite); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var applied int
+	if err := db.QueryRowContext(t.Context(), `SELECT count(*) FROM goose_db_version WHERE version_id > 0`).Scan(&applied); err != nil {
+		t.Fatal(err)
+	}
+	if steps, err := fs.Glob(files, "sqlite/*.sql"); err != nil || applied != len(steps) {
+		t.Errorf("%d steps applied of %d, %v", applied, len(steps), err)
+	}
+}
+
+// What is SQL for both databases sees the same tables and columns.
+func TestTheSchemasAreTheSame(t *testing.T) {
+	postgres, sqlite := tables(t, "postgres/*.sql"), tables(t, "sqlite/*.sql")
+	for _, arrays := range []string{"base_sequences", "last_sequences", "base_offsets", "append_times"} {
+		delete(postgres["producers"], arrays) // SQLite has no arrays
+	}
+	delete(sqlite["producers"], "entries")
+	if diff := cmp.Diff(postgres, sqlite); diff != "" {
+		t.Errorf("(-postgres +sqlite):\n%s", diff)
+	}
+	if len(sqlite) < 10 {
+		t.Errorf("found %d tables", len(sqlite))
+	}
+}
+
+var (
+	createTable = regexp.MustCompile(`(?ms)^CREATE TABLE (\w+) \((.*?)^\)`)
+	column      = regexp.MustCompile(`(?m)^    ([a-z_]+) +[A-Z]+`)
+)
+
+// tables returns the columns of each table that the steps make.
+func tables(t *testing.T, steps string) map[string]map[string]bool {
+	t.Helper()
+	names, err := fs.Glob(files, steps)
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := make(map[string]map[string]bool)
+	for _, name := range names {
+		text, err := fs.ReadFile(files, name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		up, _, _ := strings.Cut(string(text), "-- +goose Down")
+		for _, table := range createTable.FindAllStringSubmatch(up, -1) {
+			out[table[1]] = make(map[string]bool)
+			for _, c := range column.FindAllStringSubmatch(table[2], -1) {
+				out[table[1]][c[1]] = true
+			}
+		}
+	}
+	return out
+}
