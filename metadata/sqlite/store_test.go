@@ -258,3 +258,56 @@ func BenchmarkRead(b *testing.B) {
 		})
 	}
 }
+
+// pragma sets a limit on the connection that writes.
+func pragma(t *testing.T, s *Store, text string) {
+	t.Helper()
+	c := <-s.db.writer
+	defer func() { s.db.writer <- c }()
+	if _, err := c.ExecContext(t.Context(), `PRAGMA `+text); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestAFullDiskIsUnavailableUntilItIsNot(t *testing.T) {
+	s := openNew(t)
+	terms := leadNew(t, s, 1)
+	pragma(t, s, "max_page_count = 1") // no page more than there are
+	var (
+		c   *metadata.Commit
+		err error
+	)
+	n := int32(0)
+	for ; err == nil; n++ {
+		c = commitOf(terms, 0, n)
+		_, err = s.Commit(t.Context(), c)
+	}
+	if !errors.Is(err, metadata.ErrUnavailable) || errors.Is(err, metadata.ErrUnknownOutcome) {
+		t.Fatalf("got %v", err)
+	}
+	pragma(t, s, "max_page_count = 100000")
+	r, err := s.Commit(t.Context(), c)
+	if err != nil || r[0][0].Outcome != metadata.Committed || r[0][0].BaseOffset != int64(n-1) {
+		t.Errorf("the commit again: %+v, %v", r, err)
+	}
+	if err := metadatatest.Audit(t.Context(), s); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestACallThatIsGivenUpBeforeItBeganChangedNothing(t *testing.T) {
+	s := openNew(t)
+	terms := leadNew(t, s, 1)
+	c := <-s.db.writer // a transaction that takes its time
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	_, err := s.Commit(ctx, commitOf(terms, 0, 0))
+	s.db.writer <- c
+	if !errors.Is(err, metadata.ErrUnavailable) || !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v", err)
+	}
+	marks, err := s.Watermarks(t.Context(), []lease.Key{terms[0].Key})
+	if err != nil || marks[0].High != 0 {
+		t.Errorf("watermarks %+v, %v", marks[0], err)
+	}
+}
