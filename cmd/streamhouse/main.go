@@ -15,7 +15,6 @@ func main() {
 	root := &cobra.Command{
 		Use:           "streamhouse",
 		Short:         "A Kafka broker without disks: records in object storage, the rest in PostgreSQL",
-		Args:          cobra.NoArgs,
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
@@ -26,22 +25,22 @@ func main() {
 	}
 }
 
-// oneLine joins the lines of a message: drivers spread theirs over several.
+// oneLine joins the lines of a message, as drivers spread theirs over several,
+// without those that only repeat the one before.
 func oneLine(message string) string {
-	var b strings.Builder
+	var lines []string
 	for line := range strings.Lines(message) {
 		line = strings.TrimSpace(line)
+		last := len(lines) - 1
 		switch {
 		case line == "":
-		case b.Len() == 0:
-			b.WriteString(line)
-		case strings.HasSuffix(b.String(), ":"):
-			b.WriteString(" " + line)
+		case last >= 0 && strings.HasPrefix(line, lines[last]):
+			lines[last] = line
 		default:
-			b.WriteString("; " + line)
+			lines = append(lines, line)
 		}
 	}
-	return b.String()
+	return strings.ReplaceAll(strings.Join(lines, "; "), ":; ", ": ")
 }
 
 func versionCommand() *cobra.Command {
