@@ -253,9 +253,13 @@ func (g *group) extend(now time.Duration, mb *member) {
 // allJoined says whether there is nobody to wait for.
 func (g *group) allJoined() bool { return g.joining == len(g.members) && len(g.pending) == 0 }
 
+// minRebalanceTimeout is what a rebalance may take whatever members ask for, which
+// may be no time at all.
+const minRebalanceTimeout = time.Second
+
 // rebalanceTimeout is the largest of the members'.
 func (g *group) rebalanceTimeout() time.Duration {
-	var longest time.Duration
+	longest := minRebalanceTimeout
 	for _, mb := range g.members {
 		longest = max(longest, mb.rebalanceTimeout)
 	}

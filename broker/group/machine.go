@@ -2,13 +2,11 @@ package group
 
 import (
 	"cmp"
-	"errors"
 	"slices"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 
-	"github.com/streamhouse/streamhouse/internal/invariant"
 	"github.com/streamhouse/streamhouse/lease"
 	"github.com/streamhouse/streamhouse/metadata"
 )
@@ -283,45 +281,4 @@ func (m *machine) list() []Listed {
 	}
 	slices.SortFunc(all, func(a, b Listed) int { return cmp.Compare(a.Group, b.Group) })
 	return all
-}
-
-// check asserts what must hold between two steps.
-func (m *machine) check() {
-	if !invariant.Enabled {
-		return
-	}
-	n := 0
-	for _, g := range m.groups {
-		invariant.Assert(g.check() == nil, "group %s: %v", g.id, g.check())
-		n += len(g.members)
-	}
-	invariant.Assert(n == m.counts.members, "%d members, %d counted", n, m.counts.members)
-}
-
-func (g *group) check() error {
-	joining, unsynced := 0, 0
-	for _, mb := range g.members {
-		if mb.joining != nil {
-			joining++
-		}
-		if mb.unsynced {
-			unsynced++
-		}
-		if mb.syncing != nil && g.state != CompletingRebalance {
-			return errors.New("a sync waits outside of CompletingRebalance")
-		}
-	}
-	switch {
-	case joining != g.joining || unsynced != g.unsynced:
-		return errors.New("miscounted members")
-	case joining > 0 && g.state != PreparingRebalance:
-		return errors.New("a join waits outside of PreparingRebalance")
-	case len(g.members) == 0 && (g.state == Stable || g.state == CompletingRebalance):
-		return errors.New("a generation without members")
-	case len(g.members) > 0 && g.byID[g.leader] == nil:
-		return errors.New("the leader is no member")
-	case len(g.byID) != len(g.members):
-		return errors.New("two members with one id")
-	}
-	return nil
 }

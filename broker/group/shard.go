@@ -9,6 +9,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kerr"
 
+	"github.com/streamhouse/streamhouse/internal/invariant"
 	"github.com/streamhouse/streamhouse/lease"
 )
 
@@ -87,7 +88,10 @@ func (s *shard) tick(now time.Duration) (at time.Duration, ok bool) {
 
 // apply does what a step wants.
 func (s *shard) apply(effects []effect) {
-	s.machine.check()
+	if invariant.Enabled {
+		err := s.machine.check()
+		invariant.Assert(err == nil, "%v", err)
+	}
 	for _, e := range effects {
 		switch e := e.(type) {
 		case reply:

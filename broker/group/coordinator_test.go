@@ -1,0 +1,526 @@
+package group
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus/testutil"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"go.uber.org/goleak"
+
+	"github.com/streamhouse/streamhouse/lease"
+	"github.com/streamhouse/streamhouse/metadata"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func TestGroupForms(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := startAgent(t, newFakeStore(), "a", nil)
+		first, second := a.Join(joinRequest("g", "")), a.Join(joinRequest("g", ""))
+		leader, follower := wait(t, first), wait(t, second)
+		if leader.LeaderID != leader.MemberID || len(leader.Members) != 2 || len(follower.Members) != 0 {
+			t.Fatalf("leader %+v, follower %+v", leader, follower)
+		}
+		lm := Membership{Group: "g", MemberID: leader.MemberID, Generation: 1}
+		fm := Membership{Group: "g", MemberID: follower.MemberID, Generation: 1}
+		waits := a.Sync(SyncRequest{Membership: fm})
+		synctest.Wait()
+		if !undecided(waits) {
+			t.Fatal("the follower's sync did not wait for the leader's assignment")
+		}
+		wait(t, a.Sync(SyncRequest{Membership: lm, Assignments: []Assignment{{fm.MemberID, []byte("x")}}}))
+		if got := wait(t, waits); string(got.Assignment) != "x" {
+			t.Errorf("assigned %q", got.Assignment)
+		}
+		if d := wait(t, a.Describe("g")); d.State != Stable || len(d.Members) != 2 {
+			t.Errorf("described as %+v", d)
+		}
+		noError(t, testutil.GatherAndCompare(a.reg, strings.NewReader(`
+# HELP streamhouse_group_groups Groups that this agent coordinates and has in memory, by state.
+# TYPE streamhouse_group_groups gauge
+streamhouse_group_groups{state="CompletingRebalance"} 0
+streamhouse_group_groups{state="Empty"} 0
+streamhouse_group_groups{state="PreparingRebalance"} 0
+streamhouse_group_groups{state="Stable"} 1
+# HELP streamhouse_group_members Members of the groups that this agent coordinates.
+# TYPE streamhouse_group_members gauge
+streamhouse_group_members 2
+# HELP streamhouse_group_rebalances_total Generations that became stable.
+# TYPE streamhouse_group_rebalances_total counter
+streamhouse_group_rebalances_total 1
+`), "streamhouse_group_groups", "streamhouse_group_members", "streamhouse_group_rebalances_total"))
+	})
+}
+
+func TestMemberIsRemovedWhenItsSessionEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFakeStore()
+		a := startAgent(t, f, "a", nil)
+		m := consumer(t, a, "g")
+		f.statements()
+		for range 100 { // heartbeats keep it, and cost the store nothing
+			time.Sleep(9 * time.Second)
+			wait(t, a.Heartbeat(HeartbeatRequest{m}))
+		}
+		if got := f.statements(); len(got) != 0 {
+			t.Errorf("heartbeats made the statements %v", got)
+		}
+		time.Sleep(10*time.Second + time.Millisecond)
+		refusal(t, a.Heartbeat(HeartbeatRequest{m}), kerr.UnknownMemberID)
+		if d := wait(t, a.Describe("g")); d.State != Empty {
+			t.Errorf("group is %v", d.State)
+		}
+	})
+}
+
+func TestInvalidRequests(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := startAgent(t, newFakeStore(), "a", nil)
+		short, long := joinRequest("g", ""), joinRequest("g", "")
+		short.SessionTimeout, long.SessionTimeout = 5*time.Second, time.Hour
+		refusal(t, a.Join(short), kerr.InvalidSessionTimeout)
+		refusal(t, a.Join(long), kerr.InvalidSessionTimeout)
+		refusal(t, a.Join(joinRequest("", "")), kerr.InvalidGroupID)
+		refusal(t, a.Sync(SyncRequest{}), kerr.InvalidGroupID)
+		refusal(t, a.Heartbeat(HeartbeatRequest{}), kerr.InvalidGroupID)
+		refusal(t, a.Leave(LeaveRequest{}), kerr.InvalidGroupID)
+	})
+}
+
+// While one commit is under way, those that come wait for one statement.
+func TestCommitsOfAllGroupsShareAStatement(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFakeStore()
+		a := startAgent(t, f, "a", nil)
+		groups := sameShard(20)
+		open := make(chan struct{})
+		f.setFault(func(context.Context, string) fault { <-open; return fault{} })
+		var pending []Pending[[]error]
+		for i, g := range groups {
+			pending = append(pending, a.Commit(commitRequest(simple(g), int64(i))))
+			synctest.Wait() // the first is with the store now
+		}
+		fetch := a.Fetch(groups[19])
+		close(open)
+		for _, p := range pending {
+			if errs := wait(t, p); errs[0] != nil {
+				t.Error(errs[0])
+			}
+		}
+		if got := wait(t, fetch); len(got) != 1 || got[0].Offset != 19 {
+			t.Errorf("fetched %v: it must see the commit that was begun before", got)
+		}
+		want := []string{"commit 1", "commit 19", "fetch 1"}
+		if got := f.statements(); !slices.Equal(got, want) {
+			t.Errorf("statements %v, want %v", got, want)
+		}
+	})
+}
+
+func TestChangesReachTheStoreInOrder(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFakeStore()
+		a := startAgent(t, f, "a", nil)
+		open := make(chan struct{})
+		f.setFault(func(context.Context, string) fault { <-open; return fault{} })
+		first := a.Commit(commitRequest(simple("g"), 1))
+		synctest.Wait()
+		second, del, third := a.Commit(commitRequest(simple("g"), 2)), a.Delete("g"), a.Commit(commitRequest(simple("g"), 3))
+		close(open)
+		wait(t, first)
+		wait(t, second)
+		wait(t, del)
+		wait(t, third)
+		want := []string{"commit 1", "commit 1", "fetch 1", "delete 0", "commit 1"}
+		if got := f.statements(); !slices.Equal(got, want) {
+			t.Errorf("statements %v, want %v", got, want)
+		}
+		if got := wait(t, a.Fetch("g")); len(got) != 1 || got[0].Offset != 3 {
+			t.Errorf("fetched %v", got)
+		}
+	})
+}
+
+func TestAnotherAgentCoordinates(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFakeStore()
+		a, b := startAgent(t, f, "a", nil), startAgent(t, f, "b", nil)
+		consumer(t, a, "g")
+		refusal(t, b.Join(joinRequest("g", "")), kerr.NotCoordinator)
+		refusal(t, b.Heartbeat(HeartbeatRequest{Membership{Group: "g"}}), kerr.NotCoordinator)
+		refusal(t, b.Fetch("g"), kerr.NotCoordinator)
+	})
+}
+
+// A new coordinator knows the offsets, but no members.
+func TestTakeOver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFakeStore()
+		a, b := startAgent(t, f, "a", nil), startAgent(t, f, "b", nil)
+		m := consumer(t, a, "g")
+		wait(t, a.Commit(commitRequest(m, 42)))
+		waits := a.Join(joinRequest("g", ""))
+		synctest.Wait()
+
+		noError(t, a.manager.ReleaseAll(t.Context()))
+		refusal(t, waits, kerr.NotCoordinator)
+		refusal(t, b.Heartbeat(HeartbeatRequest{m}), kerr.UnknownMemberID)
+		refusal(t, b.Commit(commitRequest(m, 43)), kerr.UnknownMemberID)
+		if d := wait(t, b.Describe("g")); d.State != Empty {
+			t.Errorf("group is %v", d.State)
+		}
+		if got := wait(t, b.Fetch("g")); len(got) != 1 || got[0].Offset != 42 {
+			t.Errorf("fetched %v", got)
+		}
+		consumer(t, b, "g")
+		noError(t, testutil.GatherAndCompare(a.reg, strings.NewReader(`
+# HELP streamhouse_group_members Members of the groups that this agent coordinates.
+# TYPE streamhouse_group_members gauge
+streamhouse_group_members 0
+`), "streamhouse_group_members"))
+	})
+}
+
+// A coordinator that was replaced without knowing it lets nothing pass.
+func TestFencedCommit(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFakeStore()
+		a := startAgent(t, f, "a", nil)
+		m := consumer(t, a, "g")
+		wait(t, a.Commit(commitRequest(m, 1)))
+		f.takeOver(metadata.GroupShard("g"), "b")
+		wait(t, a.Heartbeat(HeartbeatRequest{m})) // it doesn't know
+		refusal(t, a.Commit(commitRequest(m, 2)), kerr.NotCoordinator)
+		refusal(t, a.Heartbeat(HeartbeatRequest{m}), kerr.NotCoordinator)
+		if o := f.offsets["g"][lease.Key{}]; o.Offset != 1 {
+			t.Errorf("offset %d was stored", o.Offset)
+		}
+	})
+}
+
+func TestLeaseThatIsNotRenewedIsNotUsed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFakeStore()
+		a := startAgent(t, f, "a", nil)
+		r := joinRequest("g", "")
+		r.SessionTimeout, r.RebalanceTimeout = time.Minute, time.Minute
+		wait(t, a.Join(r))
+		waits := a.Join(r)
+		f.takeOver(metadata.GroupShard("g"), "b")
+		time.Sleep(23 * time.Second) // a renewal is refused
+		refusal(t, waits, kerr.NotCoordinator)
+		refusal(t, a.Fetch("g"), kerr.NotCoordinator)
+	})
+}
+
+// An outcome that is unknown is resolved under a new term, in which the members
+// are those of the old one. What lands late is fenced.
+func TestUnknownOutcomeOfACommit(t *testing.T) {
+	for _, applied := range []bool{false, true} {
+		t.Run(fmt.Sprintf("applied=%t", applied), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				f := newFakeStore()
+				a := startAgent(t, f, "a", nil)
+				m := consumer(t, a, "g")
+				wait(t, a.Commit(commitRequest(m, 1)))
+				old := f.leases[metadata.GroupShard("g")].term
+				faults := 1
+				f.setFault(func(context.Context, string) fault {
+					if faults--; faults < 0 {
+						return fault{}
+					}
+					return fault{err: fmt.Errorf("connection lost: %w", metadata.ErrUnknownOutcome), applied: applied}
+				})
+				pending := a.Commit(commitRequest(m, 2))
+				heartbeat := a.Heartbeat(HeartbeatRequest{m})
+				wait(t, pending)
+				wait(t, heartbeat)
+				wait(t, a.Heartbeat(HeartbeatRequest{m}))
+				wait(t, a.Commit(commitRequest(m, 3)))
+				late := f.CommitOffsets(t.Context(), "a", old, []metadata.OffsetCommit{{Group: "g", Offsets: commitRequest(m, 2).Offsets}})
+				if !errors.Is(late, metadata.ErrFenced) {
+					t.Errorf("a late commit was answered %v", late)
+				}
+				if o := f.offsets["g"][lease.Key{}]; o.Offset != 3 {
+					t.Errorf("offset %d is stored", o.Offset)
+				}
+			})
+		})
+	}
+}
+
+func TestOutcomeThatStaysUnknownEndsTheShard(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFakeStore()
+		a := startAgent(t, f, "a", nil)
+		m := consumer(t, a, "g")
+		f.setFault(func(context.Context, string) fault { return fault{err: metadata.ErrUnknownOutcome} })
+		refusal(t, a.Commit(commitRequest(m, 2)), kerr.NotCoordinator)
+		if got := f.statements(); len(got) != changeAttempts {
+			t.Errorf("%d attempts", len(got))
+		}
+		f.setFault(nil)
+		refusal(t, a.Heartbeat(HeartbeatRequest{m}), kerr.UnknownMemberID) // a new term, without members
+	})
+}
+
+// A take-over between an unknown outcome and the next term costs the members.
+func TestUnknownOutcomeWithATakeOver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFakeStore()
+		a := startAgent(t, f, "a", nil)
+		m := consumer(t, a, "g")
+		f.setFault(func(context.Context, string) fault {
+			f.takeOver(metadata.GroupShard("g"), "b")
+			return fault{err: metadata.ErrUnknownOutcome}
+		})
+		refusal(t, a.Commit(commitRequest(m, 2)), kerr.NotCoordinator)
+		refusal(t, a.Heartbeat(HeartbeatRequest{m}), kerr.NotCoordinator)
+	})
+}
+
+func TestStoreIsUnavailable(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFakeStore()
+		a := startAgent(t, f, "a", nil)
+		m := consumer(t, a, "g")
+		f.setFault(func(context.Context, string) fault { return fault{err: metadata.ErrUnavailable} })
+		refusal(t, a.Commit(commitRequest(m, 1)), kerr.CoordinatorNotAvailable)
+		refusal(t, a.Fetch("g"), kerr.CoordinatorNotAvailable)
+		refusal(t, a.Delete("h"), kerr.CoordinatorNotAvailable)
+		if _, err := a.List(t.Context(), ListFilter{}); !errors.Is(err, kerr.CoordinatorNotAvailable) {
+			t.Errorf("listed with %v", err)
+		}
+		wait(t, a.Heartbeat(HeartbeatRequest{m})) // members stay
+		f.setFault(nil)
+		wait(t, a.Commit(commitRequest(m, 2)))
+	})
+}
+
+// A store that does not answer holds nothing up for longer than its timeout.
+func TestStoreHangs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFakeStore()
+		a := startAgent(t, f, "a", nil)
+		f.setFault(func(ctx context.Context, _ string) fault {
+			<-ctx.Done()
+			return fault{err: fmt.Errorf("%w: %w", metadata.ErrUnavailable, ctx.Err())}
+		})
+		start := time.Now()
+		refusal(t, a.Fetch("g"), kerr.CoordinatorNotAvailable)
+		if took := time.Since(start); took != a.cfg.StoreTimeout {
+			t.Errorf("took %v", took)
+		}
+	})
+}
+
+func TestWaitingRequestsAreBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFakeStore()
+		a := startAgent(t, f, "a", func(c *Config) { c.MaxWaiting = 2 })
+		open := make(chan struct{})
+		f.setFault(func(context.Context, string) fault { <-open; return fault{} })
+		var pending []Pending[[]error]
+		for i := range 4 {
+			pending = append(pending, a.Commit(commitRequest(simple("g"), int64(i))))
+			synctest.Wait()
+		}
+		refusal(t, pending[3], kerr.CoordinatorNotAvailable) // one is with the store, two wait
+		close(open)
+		for _, p := range pending[:3] {
+			wait(t, p)
+		}
+
+		late := NewCoordinator(f, a.manager, "a", a.cfg, a.metrics, a.log) // does not run: nobody acquires
+		for i := range 3 {
+			p := late.Fetch("g")
+			if i < 2 != undecided(p) {
+				t.Errorf("request %d waits: %t", i, undecided(p))
+			}
+		}
+	})
+}
+
+func TestEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFakeStore()
+		a := startAgent(t, f, "a", nil)
+		consumer(t, a, "g")
+		join := a.Join(joinRequest("g", ""))
+		f.setFault(func(ctx context.Context, _ string) fault {
+			<-ctx.Done()
+			return fault{err: metadata.ErrUnknownOutcome}
+		})
+		under, queued := a.Fetch("g"), a.Commit(commitRequest(simple("h"), 1))
+		synctest.Wait()
+		a.end()
+		refusal(t, join, kerr.CoordinatorNotAvailable)
+		refusal(t, under, kerr.CoordinatorNotAvailable)
+		refusal(t, queued, kerr.CoordinatorNotAvailable)
+		refusal(t, a.Join(joinRequest("g", "")), kerr.CoordinatorNotAvailable)
+	})
+}
+
+func TestWaitEndsWithItsContext(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := startAgent(t, newFakeStore(), "a", nil)
+		consumer(t, a, "g")
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if _, err := a.Join(joinRequest("g", "")).Wait(ctx); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("got %v", err)
+		}
+	})
+}
+
+func TestDescribeAndDeleteOfGroupsThatOnlyTheStoreKnows(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFakeStore()
+		a := startAgent(t, f, "a", nil)
+		refusal(t, a.Describe("g"), kerr.GroupIDNotFound)
+		refusal(t, a.Delete("g"), kerr.GroupIDNotFound)
+		refusal(t, a.DeleteOffsets(DeleteOffsetsRequest{Group: "g", Partitions: []Partition{{Topic: "t"}}}), kerr.GroupIDNotFound)
+		wait(t, a.Commit(commitRequest(simple("g"), 1, 2)))
+		if d := wait(t, a.Describe("g")); d.State != Empty {
+			t.Errorf("group is %v", d.State)
+		}
+		wait(t, a.DeleteOffsets(DeleteOffsetsRequest{Group: "g", Partitions: []Partition{{Topic: "t"}}}))
+		if got := wait(t, a.Fetch("g")); len(got) != 1 || got[0].Partition != 1 {
+			t.Errorf("left %v", got)
+		}
+		wait(t, a.Delete("g"))
+		refusal(t, a.Describe("g"), kerr.GroupIDNotFound)
+	})
+}
+
+func TestList(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFakeStore()
+		a := startAgent(t, f, "a", nil)
+		consumer(t, a, "b")
+		wait(t, a.Commit(commitRequest(simple("a"), 1)))
+		wait(t, a.Commit(commitRequest(simple("c"), 1)))
+		everywhere := func(lease.Key) bool { return true }
+		for _, tc := range []struct {
+			filter ListFilter
+			want   string
+		}{
+			{ListFilter{Shards: everywhere}, "a Empty, b Stable consumer, c Empty"},
+			{ListFilter{Shards: func(k lease.Key) bool { return k != metadata.GroupShard("c") }}, "a Empty, b Stable consumer"},
+			{ListFilter{Shards: everywhere, States: []string{" stable"}}, "b Stable consumer"},
+			{ListFilter{Shards: everywhere, States: []string{"EMPTY", "Dead"}}, "a Empty, c Empty"},
+			{ListFilter{Shards: everywhere, States: []string{"no such"}}, ""},
+			{ListFilter{Shards: everywhere, Types: []string{"consumer"}}, ""},
+			{ListFilter{Shards: everywhere, Types: []string{"Classic"}}, "a Empty, b Stable consumer, c Empty"},
+		} {
+			groups, err := a.List(t.Context(), tc.filter)
+			noError(t, err)
+			var got []string
+			for _, g := range groups {
+				got = append(got, strings.TrimSpace(fmt.Sprintf("%s %s %s", g.Group, g.State, g.ProtocolType)))
+			}
+			if s := strings.Join(got, ", "); s != tc.want {
+				t.Errorf("%+v: %q, want %q", tc.filter, s, tc.want)
+			}
+		}
+	})
+}
+
+// Many consumers of many groups, while shards are lost now and then: whoever
+// holds the last acknowledged position finds it.
+func TestConcurrentConsumers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFakeStore()
+		a := startAgent(t, f, "a", func(c *Config) { c.InitialRebalanceDelay = time.Millisecond })
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+		defer cancel()
+		var all sync.WaitGroup
+		for i := range 40 {
+			all.Go(func() { consume(t, ctx, a, fmt.Sprintf("group-%d", i%8), i) })
+		}
+		all.Go(func() {
+			for shard := int32(0); ctx.Err() == nil; shard = (shard + 1) % metadata.GroupShards {
+				noError(t, a.manager.Release(context.Background(), metadata.GroupShardKey(shard)))
+				time.Sleep(7 * time.Second)
+			}
+		})
+		all.Wait()
+	})
+}
+
+// consume joins, commits and leaves until ctx ends. Each consumer has a
+// partition of its own, whose position only grows.
+func consume(t *testing.T, ctx context.Context, a *agent, group string, partition int) {
+	key := lease.Key{Partition: int32(partition)}
+	acknowledged := int64(0)
+	for id := ""; ctx.Err() == nil; {
+		join := joinRequest(group, id)
+		join.KnownMemberID = true
+		j, err := a.Join(join).Wait(ctx)
+		if errors.Is(err, kerr.MemberIDRequired) {
+			id = j.MemberID
+			continue
+		} else if err != nil {
+			id = ""
+			time.Sleep(100 * time.Millisecond)
+			continue
+		}
+		m := Membership{Group: group, MemberID: id, Generation: j.Generation}
+		sync := SyncRequest{Membership: m}
+		for _, o := range j.Members {
+			sync.Assignments = append(sync.Assignments, Assignment{o.MemberID, []byte(o.MemberID)})
+		}
+		s, err := a.Sync(sync).Wait(ctx)
+		if err != nil {
+			continue
+		}
+		if string(s.Assignment) != id {
+			t.Errorf("%s was given the assignment of %q", id, s.Assignment)
+		}
+		for range 5 + partition%7 {
+			time.Sleep(3 * time.Second)
+			if _, err = a.Heartbeat(HeartbeatRequest{m}).Wait(ctx); err != nil {
+				break
+			}
+			next := metadata.CommittedOffset{Key: key, Offset: acknowledged + 1}
+			commit := a.Commit(CommitRequest{Membership: m, Offsets: []metadata.CommittedOffset{next}})
+			fetch := a.Fetch(group)
+			if _, err := commit.Wait(ctx); err != nil {
+				break
+			}
+			acknowledged++
+			checkFetched(t, ctx, fetch, key, acknowledged)
+		}
+		if partition%3 == 0 {
+			_, _ = a.Leave(LeaveRequest{Group: group, Members: []LeavingMember{{MemberID: id}}}).Wait(ctx)
+			id = ""
+		}
+	}
+	if acknowledged == 0 {
+		t.Errorf("consumer %d of %s never committed", partition, group)
+	}
+}
+
+func checkFetched(t *testing.T, ctx context.Context, fetch Pending[[]metadata.CommittedOffset], key lease.Key, want int64) {
+	stored, err := fetch.Wait(ctx)
+	if err != nil {
+		return
+	}
+	for _, o := range stored {
+		if o.Key == key {
+			if o.Offset < want {
+				t.Errorf("fetched %d, but %d was acknowledged", o.Offset, want)
+			}
+			return
+		}
+	}
+	t.Errorf("fetched nothing, but %d was acknowledged", want)
+}

@@ -1,0 +1,50 @@
+package group
+
+import (
+	"errors"
+	"fmt"
+)
+
+// check returns what does not hold between two steps of the machine, though it
+// must.
+func (m *machine) check() error {
+	members := 0
+	for _, g := range m.groups {
+		if err := g.check(); err != nil {
+			return fmt.Errorf("group %s in state %s: %w", g.id, g.state, err)
+		}
+		members += len(g.members)
+	}
+	if members != m.counts.members {
+		return fmt.Errorf("%d members, %d counted", members, m.counts.members)
+	}
+	return nil
+}
+
+func (g *group) check() error {
+	joining, unsynced := 0, 0
+	for _, mb := range g.members {
+		if mb.joining != nil {
+			joining++
+		}
+		if mb.unsynced {
+			unsynced++
+		}
+		if mb.syncing != nil && g.state != CompletingRebalance {
+			return errors.New("a sync waits outside of CompletingRebalance")
+		}
+	}
+	switch {
+	case joining != g.joining || unsynced != g.unsynced:
+		return errors.New("miscounted members")
+	case joining > 0 && g.state != PreparingRebalance:
+		return errors.New("a join waits outside of PreparingRebalance")
+	case len(g.members) == 0 && (g.state == Stable || g.state == CompletingRebalance):
+		return errors.New("a generation without members")
+	case len(g.members) > 0 && g.byID[g.leader] == nil:
+		return errors.New("the leader is no member")
+	case len(g.byID) != len(g.members):
+		return errors.New("two members with one id")
+	}
+	return nil
+}
