@@ -46,7 +46,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		upload:  histogram("ingest", "upload_seconds", "Encoding and upload of an object, with retries.", seconds),
 		failed:  counter("ingest", "upload_failures_total", "Objects whose upload failed for good."),
 		commit:  histogram("ingest", "commit_seconds", "Commit of a group of flushes, with retries.", seconds),
-		group:   histogram("ingest", "commit_flushes", "Flushes in a commit.", []float64{1, 2, 4, 8, 16}),
+		group:   histogram("ingest", "commit_flushes", "Flushes in a commit.", prometheus.ExponentialBuckets(1, 2, 10)),
 		retries: counter("ingest", "commit_retries_total", "Commits that were sent again."),
 		unknown: counter("ingest", "commit_unknown_outcomes_total", "Attempts of a commit whose outcome was unknown."),
 		claimed: counter("ingest", "claimed_objects_total", "Batches refused because a collector had claimed their object."),

@@ -238,9 +238,11 @@ func (p *Pool) step(ctx context.Context) time.Duration {
 			p.workers.Go(func() { p.upload(ctx, f) })
 		}
 	}
-	if group := p.readyPrefix(); len(group) > 0 && !p.committing {
-		p.committing = true
-		p.workers.Go(func() { p.commit(ctx, group) })
+	if !p.committing {
+		if group := p.readyPrefix(); len(group) > 0 {
+			p.committing = true
+			p.workers.Go(func() { p.commit(ctx, group) })
+		}
 	}
 	if p.closed && p.outstanding == 0 && !p.empty {
 		p.empty = true
@@ -302,15 +304,16 @@ func (p *Pool) seal(k kind, r reason, now time.Time) {
 	p.env.Metrics.linger.Observe(now.Sub(f.opened()).Seconds())
 }
 
-// maxGroup bounds the flushes of one commit, and so the size of the statement.
-const maxGroup = 16
+// maxGroup is about how many batches a commit has at most, and so bounds the
+// time that it takes.
+const maxGroup = 16 << 10
 
-// readyPrefix returns the flushes at the head of the line that can be committed.
-// The caller holds mu.
+// readyPrefix returns the flushes at the head of the line that can be committed
+// together. The caller holds mu.
 func (p *Pool) readyPrefix() []*flush {
 	n := 0
-	for n < len(p.line) && n < maxGroup && p.line[n].progress == ready {
-		n++
+	for batches := 0; n < len(p.line) && p.line[n].progress == ready && batches < maxGroup; n++ {
+		batches += len(p.line[n].entries)
 	}
 	return slices.Clone(p.line[:n])
 }
