@@ -102,7 +102,8 @@ func scriptProduce(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(err)
 	size, err := strconv.Atoi(args[3])
 	ts.Check(err)
-	client, err := kgo.NewClient(kgo.SeedBrokers(args[0]), kgo.AllowAutoTopicCreation(), kgo.UnknownTopicRetries(10))
+	client, err := kgo.NewClient(kgo.SeedBrokers(args[0]), kgo.AllowAutoTopicCreation(), kgo.UnknownTopicRetries(10),
+		kgo.ProducerBatchCompression(kgo.NoCompression()))
 	ts.Check(err)
 	defer client.Close()
 	ctx, cancel := context.WithTimeout(context.Background(), scriptTimeout)

@@ -24,6 +24,7 @@ func connect(t *testing.T, address string, opts ...kgo.Opt) *kgo.Client {
 	t.Helper()
 	client, err := kgo.NewClient(append([]kgo.Opt{
 		kgo.SeedBrokers(address), kgo.AllowAutoTopicCreation(), kgo.UnknownTopicRetries(10),
+		kgo.ProducerBatchCompression(kgo.NoCompression()), // so that sizes are what they seem
 	}, opts...)...)
 	if err != nil {
 		t.Fatal(err)
