@@ -161,6 +161,7 @@ func (b *Broker) finishProduce(ctx context.Context, pending *partition.Pending, 
 			continue
 		}
 		res := &results[s.append]
+		s.answer.LogStartOffset = res.LogStartOffset // with errors too: a producer tells a truncated log by it
 		if res.Err != nil {
 			refusePartition(s.answer, res.Err)
 			if s.answer.ErrorCode == kerr.NotLeaderForPartition.Code {
@@ -173,7 +174,7 @@ func (b *Broker) finishProduce(ctx context.Context, pending *partition.Pending, 
 			}
 			continue
 		}
-		s.answer.BaseOffset, s.answer.LogAppendTime, s.answer.LogStartOffset = res.BaseOffset, res.AppendTime, res.LogStartOffset
+		s.answer.BaseOffset, s.answer.LogAppendTime = res.BaseOffset, res.AppendTime
 	}
 	if hints != nil {
 		for _, a := range hints.named() {
