@@ -11,7 +11,7 @@ import (
 )
 
 // OffsetCommit, v2 to v10. KIP-320 (leader epochs), KIP-345 (static members),
-// KIP-516 (topic ids, v10). A retention time (v2 to v4) is not honoured.
+// KIP-848 (topic ids, v10). A retention time (v2 to v4) is not honoured.
 //
 // The commit is begun on the connection's goroutine, so that two of one client
 // are stored in their order.

@@ -15,7 +15,7 @@ import (
 )
 
 // OffsetFetch, v1 to v10. KIP-320 (leader epochs), KIP-447 (stable offsets),
-// KIP-709 (several groups, v8), KIP-516 (topic ids, v10). Without transactions
+// KIP-709 (several groups, v8), KIP-848 (topic ids, v10). Without transactions
 // every offset is stable. Member id and epoch (v9) matter to KIP-848 groups
 // only, which are not served.
 //
