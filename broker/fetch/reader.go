@@ -83,7 +83,8 @@ type Result struct {
 
 // Fetch answers the requests in their order. Partitions are filled in that
 // order too, so the caller rotates them to be fair. At least one whole batch of
-// the first partition that has records is returned, however small the limits.
+// the first partition that has records is returned, however small the limits,
+// which are exceeded by no more than that batch.
 func (r *Reader) Fetch(ctx context.Context, reqs []Request, o Options) []Result {
 	plans, since := r.await(ctx, reqs, o)
 	results := r.read(ctx, reqs, plans, o)

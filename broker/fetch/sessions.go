@@ -61,10 +61,6 @@ type SessionAnswer struct {
 
 // Sessions is the cache of fetch sessions. Safe for concurrent use.
 type Sessions struct {
-	slots int
-	idle  time.Duration
-	now   func() time.Time
-
 	mu   sync.Mutex
 	byID map[int32]*session
 	lru  *list.List // of *session, the one used last in front
@@ -79,7 +75,7 @@ const (
 
 // NewSessions returns an empty cache.
 func NewSessions() *Sessions {
-	return &Sessions{slots: sessionSlots, idle: sessionIdle, now: time.Now, byID: map[int32]*session{}, lru: list.New()}
+	return &Sessions{byID: map[int32]*session{}, lru: list.New()}
 }
 
 // session is guarded by its own lock, so that a large one holds up nobody else.
@@ -229,8 +225,8 @@ func (c *Sessions) create(req SessionRequest) *session {
 	s.size = s.order.Len()
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	now := c.now()
-	if len(c.byID) >= c.slots {
+	now := time.Now()
+	if len(c.byID) >= sessionSlots {
 		victim := c.victim(s.size, now)
 		if victim == nil {
 			return nil
@@ -249,12 +245,12 @@ func (c *Sessions) create(req SessionRequest) *session {
 // Kafka's rules: one that was not used for long; else, of those that are in use
 // for long, the smallest, if it is smaller. nil if there is none.
 func (c *Sessions) victim(size int, now time.Time) *session {
-	if oldest := c.lru.Back().Value.(*session); now.Sub(oldest.lastUsed) > c.idle {
+	if oldest := c.lru.Back().Value.(*session); now.Sub(oldest.lastUsed) > sessionIdle {
 		return oldest
 	}
 	var smallest *session
 	for _, s := range c.byID {
-		if s.lastUsed.Sub(s.created) > c.idle && s.size < size && (smallest == nil || s.size < smallest.size) {
+		if s.lastUsed.Sub(s.created) > sessionIdle && s.size < size && (smallest == nil || s.size < smallest.size) {
 			smallest = s
 		}
 	}
@@ -274,7 +270,7 @@ func (c *Sessions) touch(s *session, size int) {
 	if c.byID[s.id] != s {
 		return
 	}
-	s.lastUsed, s.size = c.now(), size
+	s.lastUsed, s.size = time.Now(), size
 	c.lru.MoveToFront(s.place)
 }
 

@@ -1,0 +1,4 @@
+package fetch
+
+// NextEpoch is nextEpoch.
+var NextEpoch = nextEpoch
