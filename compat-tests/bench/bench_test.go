@@ -29,7 +29,7 @@ var (
 	warmUp     = flag.Duration("warm-up", 5*time.Second, "length of the warm-up of latency and throughput")
 	latency    = flag.Duration("latency", 30*time.Second, "length of the latency scenario")
 	oneByOne   = flag.Duration("one-by-one", 10*time.Second, "length of the scenario with one request in flight")
-	throughput = flag.Duration("throughput", 15*time.Second, "longest time of each throughput measurement")
+	throughput = flag.Duration("throughput", 10*time.Second, "longest time of each throughput measurement")
 	gibibytes  = flag.Float64("gib", 2, "GiB of values that each throughput measurement produces at most")
 	idle       = flag.Duration("idle", 30*time.Second, "length of the idle scenario")
 	starts     = flag.Int("starts", 10, "starts that are timed")
@@ -50,7 +50,10 @@ const (
 	cpuPerGiB              = "CPU-s/GiB"
 	timesKafka             = "times-Kafka's-CPU"
 	allocsPerRequest       = "mallocs/request"
-	kibPerRequest          = "KiB-allocated/request"
+	kibPerRequest          = "KiB/request"
+	allocatedPerByte       = "bytes-allocated/byte"
+	storedPerByte          = "object-bytes/byte"
+	storeRequestsPerGiB    = "object-requests/GiB"
 	percentOfCore          = "%-of-a-core"
 	queriesPerSecond       = "queries/s"
 	transactionsPerSecond  = "database-transactions/s"
@@ -63,7 +66,10 @@ type results struct {
 }
 
 func newResults() *results {
-	moved := []Column{{Unit: mibPerSecond}, {Unit: cpuPerGiB}, {Unit: timesKafka}, {Unit: allocsPerRequest}, {Unit: kibPerRequest}}
+	moved := []Column{
+		{Unit: mibPerSecond}, {Unit: cpuPerGiB}, {Unit: timesKafka}, {Unit: kibPerRequest},
+		{Unit: allocsPerRequest}, {Unit: allocatedPerByte}, {Unit: storedPerByte}, {Unit: storeRequestsPerGiB},
+	}
 	produced := slices.Clone(moved)
 	produced[2].Goal = 2
 	latencies := []Column{{Unit: p50}, {Unit: p90}, {Unit: p99}, {Unit: maximum}, {Unit: acksPerSecond}}

@@ -229,12 +229,13 @@ func (l Load) forEachProducer(produce func(client *kgo.Client, producer int) err
 		kgo.ProducerBatchCompression(kgo.NoCompression()),
 	}, options...)
 	for i := range errs {
+		// One client after the other: they write to what the options share.
+		client, err := kgo.NewClient(options...)
+		if err != nil {
+			errs[i] = fmt.Errorf("make a client: %w", err)
+			break
+		}
 		wg.Go(func() {
-			client, err := kgo.NewClient(options...)
-			if err != nil {
-				errs[i] = fmt.Errorf("make a client: %w", err)
-				return
-			}
 			defer client.Close()
 			if err := produce(client, i); err != nil {
 				errs[i] = fmt.Errorf("producer %d: %w", i, err)

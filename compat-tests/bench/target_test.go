@@ -125,6 +125,9 @@ func (t target) throughput(ctx context.Context, b *testing.B, api string, work f
 	if err != nil {
 		b.Fatal(err)
 	}
+	if moved == 0 {
+		b.Fatalf("%s moved nothing", api)
+	}
 	took, cpu, metrics := time.Since(begin), t.cpu(b)-cpuBefore, t.metrics(ctx, b)
 	profiled()
 	values := map[string]float64{
@@ -132,12 +135,13 @@ func (t target) throughput(ctx context.Context, b *testing.B, api string, work f
 		cpuPerGiB:    cpu.Seconds() / (float64(moved) / (1 << 30)),
 	}
 	if t.agent != nil {
-		requests := fmt.Sprintf("streamhouse_kafka_requests_total{api=%q}", api)
-		perRequest := func(metric string) float64 {
-			return (metrics[metric] - metricsBefore[metric]) / (metrics[requests] - metricsBefore[requests])
-		}
-		values[allocsPerRequest] = perRequest("go_memstats_mallocs_total")
-		values[kibPerRequest] = perRequest("go_memstats_alloc_bytes_total") / 1024
+		delta := func(metric string) float64 { return metrics.Sum(metric) - metricsBefore.Sum(metric) }
+		requests := delta(fmt.Sprintf("streamhouse_kafka_requests_total{api=%q}", api))
+		values[kibPerRequest] = float64(moved) / 1024 / requests
+		values[allocsPerRequest] = delta("go_memstats_mallocs_total") / requests
+		values[allocatedPerByte] = delta("go_memstats_alloc_bytes_total") / float64(moved)
+		values[storedPerByte] = delta("streamhouse_object_store_bytes_total") / float64(moved)
+		values[storeRequestsPerGiB] = delta("streamhouse_object_store_requests_total") / (float64(moved) / (1 << 30))
 	}
 	return values
 }
