@@ -50,12 +50,18 @@ func distinct(protocols []Protocol) []Protocol {
 	})
 }
 
+// because is a client's reason, for the log.
 func because(r *JoinRequest) string {
 	if r.Reason == "" {
 		return ""
 	}
-	return ": " + r.Reason
+	return ": " + brief(r.Reason)
 }
+
+// maxReason is how many bytes of a client's reason are logged (KIP-800).
+const maxReason = 255
+
+func brief(reason string) string { return reason[:min(len(reason), maxReason)] }
 
 // accepts says whether there is room for the member.
 func (g *group) accepts(id string) bool {

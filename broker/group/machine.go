@@ -167,7 +167,7 @@ func (m *machine) leave(now time.Duration, c *call, r *LeaveRequest) {
 	left := ""
 	for i, l := range r.Members {
 		if answer[i] = g.leave(l); answer[i] == nil {
-			left = cmp.Or(l.Reason, "members left")
+			left = cmp.Or(brief(l.Reason), "members left")
 		}
 	}
 	if left != "" {
