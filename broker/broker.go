@@ -106,6 +106,7 @@ type resolver struct {
 	ctx       context.Context
 	snapshot  *topology.Snapshot
 	refreshed bool
+	err       error // of the refresh: what is unknown since may yet be there
 }
 
 func (b *Broker) resolve(ctx context.Context) *resolver {
@@ -133,15 +134,13 @@ func (r *resolver) partition(ref topicRef, p int32) (*topology.Topic, lease.Key,
 }
 
 func (r *resolver) refresh() error {
-	if r.refreshed {
-		return nil
+	if !r.refreshed {
+		r.refreshed = true
+		ctx, cancel := context.WithTimeout(r.ctx, missTimeout)
+		defer cancel()
+		r.snapshot, r.err = r.b.Topology.Refresh(ctx, missMaxAge)
 	}
-	r.refreshed = true
-	ctx, cancel := context.WithTimeout(r.ctx, missTimeout)
-	defer cancel()
-	s, err := r.b.Topology.Refresh(ctx, missMaxAge)
-	r.snapshot = s
-	return err
+	return r.err
 }
 
 // authorizedOperationsOmitted is the answer where authorized operations were
