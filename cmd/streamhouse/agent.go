@@ -303,17 +303,20 @@ func (n *node) run(ctx context.Context) error {
 	return parts.Wait()
 }
 
+// drainGrace is how long requests may finish by themselves in a drain.
+const drainGrace = time.Second
+
 // drain takes the agent out of service in the order in which its parts feed
 // each other: no new requests, then nothing buffered, then no leases, then no
 // entry in the register. endWaits answers long polls and joining members, which
-// would otherwise wait for others. A step that takes too long leaves the later
-// ones their share of the time, and they are made all the same: what is left is
-// fenced.
+// may wait for others for minutes; what is only slow has drainGrace before that.
+// A step that takes too long leaves the later ones their share of the time, and
+// they are made all the same: what is left is fenced.
 func (n *node) drain(endWaits func()) {
 	begun, timeout := time.Now(), n.settings.ShutdownTimeout
 	n.log.Info("draining: a second signal ends at once", "timeout", timeout.String())
 	n.agent.Drain()
-	endWaits()
+	defer time.AfterFunc(drainGrace, endWaits).Stop()
 	for _, step := range []struct {
 		name string
 		by   float64 // share of the timeout after which it is given up

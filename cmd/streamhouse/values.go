@@ -82,9 +82,9 @@ func redact(raw string) string {
 	for _, key := range []string{"password", "sslpassword", "access_key", "secret_key"} {
 		if q.Has(key) {
 			q.Set(key, "xxxxx")
+			u.RawQuery = q.Encode()
 		}
 	}
-	u.RawQuery = q.Encode()
 	return u.Redacted()
 }
 
