@@ -168,7 +168,7 @@ func (b *Broker) finishProduce(ctx context.Context, pending *partition.Pending, 
 				if hints == nil {
 					hints = b.leaderHints(ctx)
 				}
-				if l, ok := hints.leader(s.key); ok {
+				if l, ok := hints.leader(s.key, res.Err); ok {
 					s.answer.CurrentLeader.LeaderID, s.answer.CurrentLeader.LeaderEpoch = l.node, l.epoch
 				}
 			}

@@ -21,8 +21,8 @@ func (b *Broker) offsetForLeaderEpoch(_ context.Context, req *protocol.Request) 
 		resolve := b.resolve(ctx)
 		var reqs []metadata.EpochRequest
 		type slot struct {
-			answer  *kmsg.OffsetForLeaderEpochResponseTopicPartition
-			current int32
+			answer         *kmsg.OffsetForLeaderEpochResponseTopicPartition
+			asked, current int32
 		}
 		var slots []slot
 		resp.Topics = make([]kmsg.OffsetForLeaderEpochResponseTopic, len(r.Topics))
@@ -39,7 +39,7 @@ func (b *Broker) offsetForLeaderEpoch(_ context.Context, req *protocol.Request) 
 					continue
 				}
 				reqs = append(reqs, metadata.EpochRequest{Key: key, LeaderEpoch: p.LeaderEpoch})
-				slots = append(slots, slot{a, p.CurrentLeaderEpoch})
+				slots = append(slots, slot{a, p.LeaderEpoch, p.CurrentLeaderEpoch})
 			}
 		}
 		ends, err := b.Store.EpochEnds(ctx, reqs)
@@ -51,7 +51,7 @@ func (b *Broker) offsetForLeaderEpoch(_ context.Context, req *protocol.Request) 
 				s.answer.ErrorCode = readErrorCode(ends[i].Err)
 			default:
 				s.answer.ErrorCode = checkLeaderEpoch(s.current, ends[i].Current)
-				if s.answer.ErrorCode == 0 {
+				if s.answer.ErrorCode == 0 && s.asked <= ends[i].Current { // the end of a later one is undefined
 					s.answer.LeaderEpoch, s.answer.EndOffset = ends[i].LeaderEpoch, ends[i].EndOffset
 				}
 			}

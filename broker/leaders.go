@@ -3,8 +3,10 @@ package broker
 import (
 	"cmp"
 	"context"
+	"errors"
 	"maps"
 	"slices"
+	"time"
 
 	"github.com/streamhouse/streamhouse/broker/topology"
 	"github.com/streamhouse/streamhouse/lease"
@@ -12,12 +14,14 @@ import (
 )
 
 // leaderHints names the leaders of partitions that this agent does not lead
-// (KIP-951). They are the ones that Metadata names, from a fresh view: two
-// answers that disagree make clients bounce.
+// (KIP-951), in one request. They are the ones that Metadata names: two answers
+// that disagree make clients bounce.
 type leaderHints struct {
-	view *topology.Snapshot
-	self int32
-	seen map[int32]metadata.Agent
+	b         *Broker
+	ctx       context.Context
+	view      *topology.Snapshot
+	refreshed bool
+	seen      map[int32]metadata.Agent
 }
 
 type leaderHint struct {
@@ -25,14 +29,27 @@ type leaderHint struct {
 }
 
 func (b *Broker) leaderHints(ctx context.Context) *leaderHints {
-	return &leaderHints{view: b.view(ctx), self: b.NodeID, seen: map[int32]metadata.Agent{}}
+	return &leaderHints{b: b, ctx: ctx, view: b.view(ctx), seen: map[int32]metadata.Agent{}}
 }
 
-// leader returns the hint for a partition. There is none where the view names
-// this agent itself: a dead holder's lease that has not ended yet.
-func (h *leaderHints) leader(k lease.Key) (leaderHint, bool) {
+// hintMaxAge is the age of a view that is asked again if it does not know of a
+// refusal's reason.
+const hintMaxAge = 20 * time.Millisecond
+
+// leader returns the hint for a partition that was refused with err. There is
+// none where the newest view names this agent itself: of a dead holder's lease
+// that has not ended yet.
+func (h *leaderHints) leader(k lease.Key, err error) (leaderHint, bool) {
 	a, epoch, ok := h.view.Leader(k)
-	if !ok || a.NodeID == h.self {
+	held, isHeld := errors.AsType[*lease.HeldByOtherError](err)
+	if !h.refreshed && (a.NodeID == h.b.NodeID || isHeld && a.ID != held.Holder.AgentID) {
+		h.refreshed = true
+		if s, err := h.b.Topology.Refresh(h.ctx, hintMaxAge); err == nil {
+			h.view = s
+		}
+		a, epoch, ok = h.view.Leader(k)
+	}
+	if !ok || a.NodeID == h.b.NodeID {
 		return leaderHint{}, false
 	}
 	h.seen[a.NodeID] = a
