@@ -4,14 +4,17 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
+	"weak"
 
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/streamhouse/streamhouse/broker/fetch"
+	"github.com/streamhouse/streamhouse/metadata"
 	"github.com/streamhouse/streamhouse/protocol/batch"
 	"github.com/streamhouse/streamhouse/protocol/batch/batchtest"
 	"github.com/streamhouse/streamhouse/segment"
@@ -429,6 +432,21 @@ func TestCommitWithoutLogStart(t *testing.T) {
 	if res := w.fetch(key(0), 2, ample); res.Watermarks.LogStart != 1 {
 		t.Errorf("log start %d", res.Watermarks.LogStart)
 	}
+}
+
+func TestInlineExtentsDoNotKeepTheirFlush(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, fetch.Config{})
+	flush := make([]byte, 16<<10)
+	kept := weak.Make(&flush[0])
+	e := metadata.Extent{EndOffset: 1, AppendTime: -1, Length: 100, Inline: flush[:100:100]}
+	w.reader.Committed(nil, []metadata.PartitionExtent{{Key: key(0), Extent: e}}, []int64{0})
+	e.Inline, flush = nil, nil
+	runtime.GC()
+	if kept.Value() != nil {
+		t.Errorf("an extent of 100 bytes keeps the %d bytes of its flush in memory", 16<<10)
+	}
+	runtime.KeepAlive(w)
 }
 
 func TestLogAppendTimeIsStamped(t *testing.T) {

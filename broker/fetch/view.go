@@ -1,6 +1,7 @@
 package fetch
 
 import (
+	"bytes"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -112,6 +113,7 @@ func (v *view) committed(e metadata.Extent, logStart int64, now time.Time) {
 	v.known = true
 	v.marks.High, v.marks.LastStable = e.EndOffset, e.EndOffset
 	v.marks.LeaderEpoch = max(v.marks.LeaderEpoch, e.LeaderEpoch)
+	e.Inline = bytes.Clone(e.Inline) // else a few bytes would keep the whole flush in memory
 	v.push(e)
 }
 
