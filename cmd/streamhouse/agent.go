@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"os"
@@ -346,14 +347,27 @@ func (n *node) close() {
 		}
 	}
 	if n.store != nil {
-		if err := n.store.Close(); err != nil {
-			n.log.Warn("cannot close the metadata store", "error", err)
-		}
+		n.closeStore("metadata store", n.store)
 	}
 	if n.objects != nil {
-		if err := n.objects.Close(); err != nil {
-			n.log.Warn("cannot close the object store", "error", err)
+		n.closeStore("object store", n.objects)
+	}
+}
+
+// closeTimeout is how long a store may take for its goodbye. One that answers
+// nothing would hold up the end of the process, which ends it anyway.
+const closeTimeout = 2 * time.Second
+
+func (n *node) closeStore(name string, store io.Closer) {
+	closed := make(chan error, 1)
+	go func() { closed <- store.Close() }()
+	select {
+	case err := <-closed:
+		if err != nil {
+			n.log.Warn("cannot close the "+name, "error", err)
 		}
+	case <-time.After(closeTimeout):
+		n.log.Warn("the " + name + " does not close in time")
 	}
 }
 

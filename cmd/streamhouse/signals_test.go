@@ -214,3 +214,27 @@ func TestSecondSignalEndsAtOnce(t *testing.T) {
 		t.Errorf("exit status %d; log:\n%s", status, agent.log())
 	}
 }
+
+// TestDrainIsBounded stops an agent whose database answers nothing: it gives up
+// when its time is over, and says so.
+func TestDrainIsBounded(t *testing.T) {
+	ctx := testContext(t)
+	database := testdb.NewProxy(t, testdb.Postgres(t))
+	agent := start(t, "--metadata-url", unsafe(database.URL()), "--shutdown-timeout", "1s")
+	client := connect(t, agent.kafka)
+	if err := client.ProduceSync(ctx, &kgo.Record{Topic: "kept", Value: []byte("hello")}).FirstErr(); err != nil {
+		t.Fatal(err)
+	}
+	database.Pause(testdb.ToClient)
+	client.Produce(ctx, &kgo.Record{Topic: "kept", Value: []byte("world")}, nil)
+	awaitMetric(ctx, t, agent.admin, "streamhouse_ingest_batches_total 2")
+
+	agent.signal(t, syscall.SIGTERM)
+	status, err := agent.end(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if status != 0 || agent.find(regexp.MustCompile(`shutdown step failed`)) == nil {
+		t.Errorf("exit status %d; log:\n%s", status, agent.log())
+	}
+}
