@@ -1,7 +1,9 @@
 package config
 
 import (
+	"errors"
 	"fmt"
+	"math"
 	"regexp"
 	"slices"
 	"strconv"
@@ -9,46 +11,64 @@ import (
 )
 
 // check returns nil if the value is one that Kafka would take for a config.
-// The error is the reason only; the caller names config and value.
+// The error is the reason only, in Kafka's words; the caller names config and
+// value.
 type check func(value string) error
 
 func anything(string) error { return nil }
 
 func boolean(v string) error {
-	if !strings.EqualFold(v, "true") && !strings.EqualFold(v, "false") {
-		return fmt.Errorf("Expected value to be either true or false")
+	if v = strings.TrimSpace(v); !strings.EqualFold(v, "true") && !strings.EqualFold(v, "false") {
+		return errors.New("Expected value to be either true or false")
 	}
 	return nil
 }
 
-func intIn(low, high int64) check {
+// integer checks values of type INT between low and high.
+func integer(low, high int64) check { return number(kindInt, low, high) }
+
+// long checks values of type LONG from low on.
+func long(low int64) check { return number(kindLong, low, math.MaxInt64) }
+
+// kind is Kafka's name of a type of numbers, and its size.
+type kind struct {
+	name string
+	bits int
+}
+
+var (
+	kindInt  = kind{"INT", 32}
+	kindLong = kind{"LONG", 64}
+)
+
+func number(k kind, low, high int64) check {
 	return func(v string) error {
-		n, err := strconv.ParseInt(strings.TrimSpace(v), 10, 64)
-		switch {
-		case err != nil || n > maxInt && high <= maxInt:
-			return fmt.Errorf("Not a number of type %s", map[bool]string{true: "INT", false: "LONG"}[high <= maxInt])
-		case n < low:
-			return fmt.Errorf("Value must be at least %d", low)
-		case n > high:
-			return fmt.Errorf("Value must be no more than %d", high)
+		n, err := strconv.ParseInt(strings.TrimSpace(v), 10, k.bits)
+		if err != nil {
+			return fmt.Errorf("Not a number of type %s", k.name)
 		}
-		return nil
+		return within(n, low, high)
 	}
 }
 
-func floatIn(low, high float64) check {
+func double(low, high float64) check {
 	return func(v string) error {
 		f, err := strconv.ParseFloat(strings.TrimSpace(v), 64)
-		switch {
-		case err != nil:
-			return fmt.Errorf("Not a number of type DOUBLE")
-		case !(f >= low): // also NaN
-			return fmt.Errorf("Value must be at least %g", low)
-		case f > high:
-			return fmt.Errorf("Value must be no more than %g", high)
+		if err != nil || math.IsNaN(f) {
+			return errors.New("Not a number of type DOUBLE")
 		}
-		return nil
+		return within(f, low, high)
 	}
+}
+
+func within[N int64 | float64](n, low, high N) error {
+	switch {
+	case n < low:
+		return fmt.Errorf("Value must be at least %v", low)
+	case n > high:
+		return fmt.Errorf("Value must be no more than %v", high)
+	}
+	return nil
 }
 
 func oneOf(names ...string) check {
@@ -60,9 +80,17 @@ func oneOf(names ...string) check {
 	}
 }
 
+// listOf checks lists, which may be empty, of distinct names.
 func listOf(names ...string) check {
 	return func(v string) error {
-		for _, e := range splitList(v) {
+		list := splitList(v)
+		for i, e := range list {
+			switch {
+			case e == "":
+				return errors.New("values must not be empty")
+			case slices.Contains(list[:i], e):
+				return errors.New("values must not be duplicated")
+			}
 			if err := oneOf(names...)(e); err != nil {
 				return err
 			}
@@ -83,9 +111,13 @@ func either(a, b check) check {
 var throttledReplica = regexp.MustCompile(`^[0-9]+:[0-9]+$`)
 
 func throttledReplicas(v string) error {
-	for _, e := range splitList(v) {
-		if e != "*" && !throttledReplica.MatchString(e) {
-			return fmt.Errorf("%s must be the literal '*' or a list of replicas in the following format: [partitionId]:[brokerId],[partitionId]:[brokerId],...", v)
+	list := splitList(v)
+	if len(list) == 1 && list[0] == "*" {
+		return nil
+	}
+	for _, e := range list {
+		if e != "" && !throttledReplica.MatchString(e) {
+			return errors.New("it must be the literal '*' or a list of replicas in the following format: [partitionId]:[brokerId],[partitionId]:[brokerId],...")
 		}
 	}
 	return nil
@@ -101,4 +133,13 @@ func splitList(v string) []string {
 		parts[i] = strings.TrimSpace(parts[i])
 	}
 	return parts
+}
+
+// parseBool parses a value that its definition has checked.
+func parseBool(v string) bool { return strings.EqualFold(strings.TrimSpace(v), "true") }
+
+// parseInt parses a value that its definition has checked.
+func parseInt(v string) int64 {
+	n, _ := strconv.ParseInt(strings.TrimSpace(v), 10, 64)
+	return n
 }

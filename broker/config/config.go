@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -115,7 +114,7 @@ func (b *Broker) With(dynamic map[string]string) *Broker {
 
 // AutoCreateTopics is auto.create.topics.enable.
 func (b *Broker) AutoCreateTopics() bool {
-	return strings.EqualFold(b.value("auto.create.topics.enable"), "true")
+	return parseBool(b.value("auto.create.topics.enable"))
 }
 
 // NumPartitions is num.partitions.
@@ -235,10 +234,4 @@ func entry(d *Definition, chain []Synonym, readOnly bool) Entry {
 		e.Value, e.Source = &chain[0].Value, chain[0].Source
 	}
 	return e
-}
-
-// parseInt parses a value that its definition has checked.
-func parseInt(v string) int64 {
-	n, _ := strconv.ParseInt(strings.TrimSpace(v), 10, 64)
-	return n
 }
