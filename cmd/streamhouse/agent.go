@@ -196,24 +196,25 @@ func (n *node) openStores(ctx context.Context, session uuid.UUID, reg prometheus
 		return nil, fmt.Errorf("object_url: %w", err)
 	}
 	if err := n.objects.Check(ctx); err != nil {
-		return nil, fmt.Errorf("object_url: %w", answered(ctx, err))
+		if ctx.Err() != nil { // the driver says itself what to do about the others
+			err = adviseOnReach(err)
+		}
+		return nil, fmt.Errorf("object_url: %w", err)
 	}
 	store, err := openMetadata(ctx, s, session)
 	if err != nil {
-		return nil, fmt.Errorf("metadata_url: %w", answered(ctx, err))
+		if network := net.Error(nil); ctx.Err() != nil || errors.As(err, &network) {
+			err = adviseOnReach(err)
+		}
+		return nil, fmt.Errorf("metadata_url: %w", err)
 	}
 	n.store = metadata.WithMetrics(store, reg)
 	return objstore.WithPolicy(objstore.WithMetrics(n.objects, objstore.NewMetrics(reg)), objstore.DefaultPolicy()), nil
 }
 
-// answered adds to an error of a store what to do about it, if the reason is
-// that the store did not answer.
-func answered(ctx context.Context, err error) error {
-	var network net.Error
-	if ctx.Err() != nil || errors.As(err, &network) {
-		return fmt.Errorf("%w: check the URL, and that the server runs and can be reached from here", err)
-	}
-	return err
+// adviseOnReach adds to the error of a store that did not answer what to do.
+func adviseOnReach(err error) error {
+	return fmt.Errorf("%w: check the URL, and that the server runs and can be reached from here", err)
 }
 
 func openMetadata(ctx context.Context, s *Settings, session uuid.UUID) (metadata.Store, error) {
