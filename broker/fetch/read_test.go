@@ -129,7 +129,7 @@ func TestConcurrentReadersShareOneGet(t *testing.T) {
 		gate.Open()
 		synctest.Wait()
 		for i, p := range polls {
-			if !p.done || w.index.check(t, key(int32(i%2)), 0, p.results[0].Records) != 1 {
+			if !p.done() || w.index.check(t, key(int32(i%2)), 0, p.results[0].Records) != 1 {
 				t.Errorf("reader %d: %+v", i, p)
 			}
 		}
@@ -151,12 +151,12 @@ func TestReaderThatLeavesHoldsUpNobody(t *testing.T) {
 		second := w.poll(t.Context(), ample, at(key(0), 0))
 		cancel()
 		synctest.Wait()
-		if !first.done || !errors.Is(first.results[0].Err, context.Canceled) || second.done {
+		if !first.done() || !errors.Is(first.results[0].Err, context.Canceled) || second.done() {
 			t.Fatalf("after the first one left: %+v, %+v", first, second)
 		}
 		gate.Open()
 		synctest.Wait()
-		if !second.done || w.index.check(t, key(0), 0, second.results[0].Records) != 1 {
+		if !second.done() || w.index.check(t, key(0), 0, second.results[0].Records) != 1 {
 			t.Errorf("the second reader: %+v", second)
 		}
 	})
@@ -171,12 +171,12 @@ func TestObjectsOfAFetchAreReadAtOnce(t *testing.T) {
 		gate := faulty.NewGate()
 		w.objects.Set(faulty.Rule{Op: faulty.Get, Gate: gate})
 		p := w.poll(t.Context(), ample, at(key(0), 0), at(key(1), 0))
-		if n := w.objects.Count(faulty.Get); n != 10 || p.done {
+		if n := w.objects.Count(faulty.Get); n != 10 || p.done() {
 			t.Errorf("%d GETs of 10 objects are under way", n)
 		}
 		gate.Open()
 		synctest.Wait()
-		if !p.done || w.index.check(t, key(0), 0, p.results[0].Records) != 10 {
+		if !p.done() || w.index.check(t, key(0), 0, p.results[0].Records) != 10 {
 			t.Errorf("%+v", p)
 		}
 	})
@@ -196,7 +196,7 @@ func TestConcurrentGetsAreBounded(t *testing.T) {
 		}
 		gate.Open()
 		synctest.Wait()
-		if !p.done || w.objects.Count(faulty.Get) != 10 {
+		if !p.done() || w.objects.Count(faulty.Get) != 10 {
 			t.Errorf("%+v, %d GETs", p, w.objects.Count(faulty.Get))
 		}
 	})

@@ -13,18 +13,28 @@ import (
 
 // poll is a long poll under way in a synctest bubble.
 type poll struct {
-	began   time.Time
-	done    bool
-	took    time.Duration
+	ended   chan struct{}
+	took    time.Duration // with results, once it has ended
 	results []fetch.Result
+}
+
+func (p *poll) done() bool {
+	select {
+	case <-p.ended:
+		return true
+	default:
+		return false
+	}
 }
 
 // poll starts a long poll and returns when it waits, or is answered.
 func (w *world) poll(ctx context.Context, o fetch.Options, reqs ...fetch.Request) *poll {
-	p := &poll{began: time.Now()}
+	p := &poll{ended: make(chan struct{})}
 	go func() {
+		defer close(p.ended)
+		began := time.Now()
 		p.results = w.reader.Fetch(ctx, reqs, o)
-		p.took, p.done = time.Since(p.began), true
+		p.took = time.Since(began)
 	}()
 	synctest.Wait()
 	return p
@@ -46,14 +56,14 @@ func TestLongPollIsWokenByACommitOfThisAgent(t *testing.T) {
 		w.here(of(key(0), "a"))
 		statements := w.index.statements()
 		p := w.poll(t.Context(), patient, at(key(0), 1))
-		if p.done {
+		if p.done() {
 			t.Fatal("answered before there was anything")
 		}
 		time.Sleep(3 * time.Second)
 		w.here(of(key(0), "b"))
 		synctest.Wait()
-		if !p.done || p.took != 3*time.Second {
-			t.Fatalf("answered: %v, after %v", p.done, p.took)
+		if !p.done() || p.took != 3*time.Second {
+			t.Fatalf("answered: %v, after %v", p.done(), p.took)
 		}
 		if end := w.index.check(t, key(0), 1, p.results[0].Records); end != 2 {
 			t.Errorf("read to %d", end)
@@ -116,7 +126,7 @@ func TestLongPollSeesCommitsElsewhereByOneStatementAnInterval(t *testing.T) {
 		synctest.Wait()
 		for i, p := range polls {
 			k := key(int32(i / readers))
-			if !p.done || w.index.check(t, k, 1, p.results[0].Records) != 2 {
+			if !p.done() || w.index.check(t, k, 1, p.results[0].Records) != 2 {
 				t.Fatalf("long poll %d was not answered with the new record", i)
 			}
 		}
@@ -139,8 +149,8 @@ func TestPollIsNotPutOffByNewLongPolls(t *testing.T) {
 			w.fetch(key(1), 1, short)
 		}
 		synctest.Wait()
-		if !p.done || p.took > 250*time.Millisecond {
-			t.Errorf("answered: %v, after %v", p.done, p.took)
+		if !p.done() || p.took > 250*time.Millisecond {
+			t.Errorf("answered: %v, after %v", p.done(), p.took)
 		}
 	})
 }
@@ -151,7 +161,7 @@ func TestLongPollEndsWithMaxWaitAndWithItsContext(t *testing.T) {
 		p := w.poll(t.Context(), patient, at(key(0), 1))
 		time.Sleep(maxWait)
 		synctest.Wait()
-		if !p.done || p.took != maxWait || p.results[0].Err != nil || p.results[0].Watermarks.High != 1 {
+		if !p.done() || p.took != maxWait || p.results[0].Err != nil || p.results[0].Watermarks.High != 1 {
 			t.Errorf("after MaxWait: %+v", p)
 		}
 		ctx, cancel := context.WithCancel(t.Context())
@@ -159,7 +169,7 @@ func TestLongPollEndsWithMaxWaitAndWithItsContext(t *testing.T) {
 		time.Sleep(time.Second)
 		cancel()
 		synctest.Wait()
-		if !p.done || p.took != time.Second {
+		if !p.done() || p.took != time.Second {
 			t.Errorf("after the end of its context: %+v", p)
 		}
 	})
@@ -175,7 +185,7 @@ func TestLongPollEndsWithTheReader(t *testing.T) {
 		p := w.poll(t.Context(), patient, at(key(0), 1))
 		stop()
 		synctest.Wait()
-		if !p.done {
+		if !p.done() {
 			t.Error("a long poll outlived the reader")
 		}
 	})
@@ -189,13 +199,13 @@ func TestLongPollGoesOnWhenLeadershipIsLost(t *testing.T) {
 		time.Sleep(time.Second)
 		w.lose(key(0))
 		time.Sleep(time.Second)
-		if p.done {
+		if p.done() {
 			t.Fatal("answered though there is nothing new")
 		}
 		w.elsewhere(of(key(0), "b"))
 		time.Sleep(200 * time.Millisecond)
 		synctest.Wait()
-		if !p.done || w.index.check(t, key(0), 1, p.results[0].Records) != 2 {
+		if !p.done() || w.index.check(t, key(0), 1, p.results[0].Records) != 2 {
 			t.Fatal("not answered with what the new leader has committed")
 		}
 	})
@@ -210,14 +220,14 @@ func TestLongPollIsAnsweredWhenTheLeaderEpochMoves(t *testing.T) {
 		q.LeaderEpoch = 1
 		p := w.poll(t.Context(), patient, q)
 		time.Sleep(time.Second)
-		if p.done {
+		if p.done() {
 			t.Fatal("answered in its own leader epoch")
 		}
 		w.lose(key(0))
 		time.Sleep(200 * time.Millisecond)
 		synctest.Wait()
-		if !p.done || p.results[0].Watermarks.LeaderEpoch != 2 {
-			t.Errorf("answered: %v: %+v", p.done, p.results)
+		if !p.done() || p.results[0].Watermarks.LeaderEpoch != 2 {
+			t.Errorf("answered: %v: %+v", p.done(), p.results)
 		}
 	})
 }
@@ -235,12 +245,12 @@ func TestMinBytesCountsAllPartitions(t *testing.T) {
 		w.here(of(key(0), "a"))
 		w.inlineHere(of(key(1), "a"))
 		synctest.Wait()
-		if p.done {
+		if p.done() {
 			t.Fatal("answered with less than MinBytes")
 		}
 		w.here(of(key(2), "a"))
 		synctest.Wait()
-		if !p.done {
+		if !p.done() {
 			t.Fatal("not answered with MinBytes")
 		}
 		for i, res := range p.results {
@@ -255,7 +265,7 @@ func TestErrorsEndTheWait(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		w.elsewhere(of(key(0), "a"))
 		p := w.poll(t.Context(), patient, at(key(0), 1), at(key(9), 0))
-		if !p.done || !errors.Is(p.results[1].Err, metadata.ErrUnknownTopic) || p.results[0].Err != nil {
+		if !p.done() || !errors.Is(p.results[1].Err, metadata.ErrUnknownTopic) || p.results[0].Err != nil {
 			t.Fatalf("with a partition that is not there: %+v", p)
 		}
 		p = w.poll(t.Context(), patient, at(key(0), 1))
@@ -264,7 +274,7 @@ func TestErrorsEndTheWait(t *testing.T) {
 		w.index.mu.Unlock()
 		time.Sleep(200 * time.Millisecond)
 		synctest.Wait()
-		if !p.done || !errors.Is(p.results[0].Err, metadata.ErrUnknownTopic) {
+		if !p.done() || !errors.Is(p.results[0].Err, metadata.ErrUnknownTopic) {
 			t.Errorf("when the topic is deleted: %+v", p)
 		}
 	})
@@ -280,8 +290,8 @@ func TestForgetEndsTheWait(t *testing.T) {
 		w.index.mu.Unlock()
 		w.reader.Forget(topicID)
 		synctest.Wait()
-		if !p.done || p.took != 0 || !errors.Is(p.results[0].Err, metadata.ErrUnknownTopic) {
-			t.Errorf("answered: %v, after %v: %+v", p.done, p.took, p.results)
+		if !p.done() || p.took != 0 || !errors.Is(p.results[0].Err, metadata.ErrUnknownTopic) {
+			t.Errorf("answered: %v, after %v: %+v", p.done(), p.took, p.results)
 		}
 	})
 }
@@ -295,11 +305,11 @@ func TestIndexThatIsUnavailable(t *testing.T) {
 		w.elsewhere(of(key(1), "a"))
 		w.index.fail(metadata.ErrUnavailable)
 		w.want(key(0), 0)
-		if p := w.poll(t.Context(), patient, at(key(0), 2)); p.done {
+		if p := w.poll(t.Context(), patient, at(key(0), 2)); p.done() {
 			t.Errorf("a long poll of a partition that is led here was answered: %+v", p.results)
 		}
 		for _, q := range []fetch.Request{at(key(0), 3), at(key(1), 0), at(key(1), 1), at(key(1), 2)} {
-			if p := w.poll(t.Context(), patient, q); !p.done || !errors.Is(p.results[0].Err, metadata.ErrUnavailable) {
+			if p := w.poll(t.Context(), patient, q); !p.done() || !errors.Is(p.results[0].Err, metadata.ErrUnavailable) {
 				t.Errorf("partition %d at %d: %+v", q.Key.Partition, q.Offset, p)
 			}
 		}

@@ -28,6 +28,7 @@ type Snapshot struct {
 	Broker    *config.Broker
 
 	agents  []metadata.Agent // by node id; all that are listed
+	agentAt map[string]int   // by agent id, the place in agents
 	byName  map[string]*Topic
 	byID    map[uuid.UUID]*Topic
 	leaders map[lease.Key]metadata.Leader
@@ -39,10 +40,8 @@ func (s *Snapshot) Agents() []metadata.Agent { return s.agents }
 
 // Agent finds a listed agent by its id.
 func (s *Snapshot) Agent(id string) (metadata.Agent, bool) {
-	for _, a := range s.agents {
-		if a.ID == id {
-			return a, true
-		}
+	if i, ok := s.agentAt[id]; ok {
+		return s.agents[i], true
 	}
 	return metadata.Agent{}, false
 }
@@ -58,14 +57,23 @@ func (s *Snapshot) Topics() []*Topic {
 	return slices.SortedFunc(maps.Values(s.byName), func(a, b *Topic) int { return cmp.Compare(a.Name, b.Name) })
 }
 
-// Controller is the agent that answers for the cluster, chosen so that all
-// agents agree: any agent can do what Kafka's controller does.
+// Controller is the node id of the agent that answers for the cluster, chosen so
+// that all agents agree: any agent can do what Kafka's controller does. It is
+// the first that is heard of; -1 if there is no agent.
 func (s *Snapshot) Controller() int32 {
+	for i := range s.agents {
+		if s.heard(&s.agents[i]) {
+			return s.agents[i].NodeID
+		}
+	}
 	if len(s.agents) == 0 {
 		return -1
 	}
 	return s.agents[0].NodeID
 }
+
+// heard says whether the agent was heard of lately.
+func (s *Snapshot) heard(a *metadata.Agent) bool { return a.HeartbeatAge < s.fresh }
 
 // Leader is the agent that clients are told to produce to and fetch from, and
 // the leader epoch that they see. It is the lease's holder while that agent is
@@ -78,7 +86,7 @@ func (s *Snapshot) Leader(k lease.Key) (a metadata.Agent, leaderEpoch int32, ok 
 		l.LeaderEpoch = -1
 	}
 	if l.AgentID != "" {
-		if a, ok := s.Agent(l.AgentID); ok && a.HeartbeatAge < s.fresh {
+		if a, ok := s.Agent(l.AgentID); ok && s.heard(&a) {
 			return a, l.LeaderEpoch, true
 		}
 	}
@@ -89,16 +97,20 @@ func (s *Snapshot) Leader(k lease.Key) (a metadata.Agent, leaderEpoch int32, ok 
 // place picks an agent by rendezvous hashing among those heard of lately; if
 // there is none, among all that are listed.
 func (s *Snapshot) place(k lease.Key) (best metadata.Agent, ok bool) {
+	if len(s.agents) == 0 {
+		return best, false
+	}
+	var at int
 	var bestRank uint64
 	bestFresh := false
-	for _, a := range s.agents {
-		fresh := a.HeartbeatAge < s.fresh
-		rank := rendezvous(k, a.ID)
-		if !ok || (fresh && !bestFresh) || (fresh == bestFresh && rank > bestRank) {
-			best, bestRank, bestFresh, ok = a, rank, fresh, true
+	for i := range s.agents {
+		a := &s.agents[i]
+		fresh, rank := s.heard(a), rendezvous(k, a.ID)
+		if fresh && !bestFresh || fresh == bestFresh && rank >= bestRank {
+			at, bestRank, bestFresh = i, rank, fresh
 		}
 	}
-	return best, ok
+	return s.agents[at], true
 }
 
 // rendezvous is the rank of an agent for a key (highest random weight).
@@ -117,6 +129,10 @@ func (s *Snapshot) apply(d *metadata.Topology, taken time.Time, static *config.B
 		byName: s.byName, byID: s.byID, leaders: s.leaders,
 	}
 	n.agents = slices.SortedFunc(slices.Values(d.Agents), func(a, b metadata.Agent) int { return cmp.Compare(a.NodeID, b.NodeID) })
+	n.agentAt = make(map[string]int, len(n.agents))
+	for i := range n.agents {
+		n.agentAt[n.agents[i].ID] = i
+	}
 	brokerChanged := !maps.Equal(s.Broker.Dynamic(), d.Configs)
 	if brokerChanged {
 		n.Broker = static.With(d.Configs)
@@ -143,7 +159,7 @@ func (s *Snapshot) applyTopics(d *metadata.Topology, brokerChanged bool) {
 	for _, id := range d.Deleted {
 		if t := s.byID[id]; t != nil {
 			delete(s.byID, id)
-			if s.byName[t.Name].ID == id {
+			if s.byName[t.Name] == t {
 				delete(s.byName, t.Name)
 			}
 		}

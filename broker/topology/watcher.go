@@ -90,7 +90,7 @@ func (w *Watcher) Run(ctx context.Context) error {
 func (w *Watcher) Refresh(ctx context.Context, maxAge time.Duration) (*Snapshot, error) {
 	notBefore := time.Now().Add(-maxAge)
 	for {
-		if s := w.Snapshot(); s.Version > 0 && !s.Taken.Before(notBefore) {
+		if s := w.Snapshot(); !s.Taken.Before(notBefore) {
 			return s, nil
 		}
 		r := w.join(ctx)
