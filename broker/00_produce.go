@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"slices"
@@ -65,6 +66,7 @@ func (b *Broker) produce(ctx context.Context, req *protocol.Request) protocol.Re
 			stages = append(stages, s)
 		}
 	}
+	detach(appends, req.Size)
 	pending := b.Partitions.Append(appends)
 	timeout := produceTimeout(r.TimeoutMillis)
 	if r.Acks == 0 {
@@ -84,6 +86,23 @@ func (b *Broker) produce(ctx context.Context, req *protocol.Request) protocol.Re
 		b.finishProduce(ctx, pending, stages, resp, timeout)
 		return resp
 	})
+}
+
+// detach copies the batches if they are the smaller part of a frame. They may be
+// kept for longer than the request, which is answered when its time is over, and
+// are bounded by their own size: they must not keep the rest of the frame.
+func detach(appends []partition.Append, frame int) {
+	accepted := 0
+	for i := range appends {
+		accepted += len(appends[i].Batch.Batch)
+	}
+	if 2*accepted >= frame {
+		return
+	}
+	for i := range appends {
+		v := &appends[i].Batch
+		v.Batch = bytes.Clone(v.Batch)
+	}
 }
 
 var errAcks0Failed = errors.New("a produce with acks=0 was refused; closing is the only answer that its client can see")
