@@ -22,6 +22,10 @@ import (
 // maxFetchBytes bounds what one fetch returns, whatever the client asks for.
 const maxFetchBytes = 64 << 20
 
+// maxFetchWait bounds how long a fetch waits. The departure of a client that has
+// asked for more than may be in flight is noticed only when it is answered.
+const maxFetchWait = time.Minute
+
 func (b *Broker) fetch(_ context.Context, req *protocol.Request) protocol.Reply {
 	r := req.Body.(*kmsg.FetchRequest)
 	resp := r.ResponseKind().(*kmsg.FetchResponse)
@@ -78,13 +82,7 @@ func (b *Broker) fetchSession(ctx context.Context, r *kmsg.FetchRequest, session
 		reqs = append(reqs, fetch.Request{Key: key, Offset: p.Offset, MaxBytes: p.MaxBytes, LeaderEpoch: p.LeaderEpoch})
 		at = append(at, i)
 	}
-	maxBytes := min(int64(r.MaxBytes), maxFetchBytes)
-	o := fetch.Options{
-		MinBytes:      min(int64(r.MinBytes), maxBytes),
-		MaxBytes:      maxBytes,
-		MaxWait:       time.Duration(r.MaxWaitMillis) * time.Millisecond,
-		ReadCommitted: r.IsolationLevel == 1,
-	}
+	o := fetchOptions(r)
 	if len(reqs) < len(answers) {
 		o.MaxWait = 0 // there is something to say already
 	}
@@ -93,6 +91,17 @@ func (b *Broker) fetchSession(ctx context.Context, r *kmsg.FetchRequest, session
 		fillFetchAnswer(&answers[at[n]], &results[n], session.Partitions[at[n]], o.ReadCommitted)
 	}
 	assembleFetch(resp, session, answers)
+}
+
+// fetchOptions are those that the client asks for, in bounds.
+func fetchOptions(r *kmsg.FetchRequest) fetch.Options {
+	maxBytes := min(int64(r.MaxBytes), maxFetchBytes)
+	return fetch.Options{
+		MinBytes:      min(int64(r.MinBytes), maxBytes),
+		MaxBytes:      maxBytes,
+		MaxWait:       min(time.Duration(r.MaxWaitMillis)*time.Millisecond, maxFetchWait),
+		ReadCommitted: r.IsolationLevel == 1,
+	}
 }
 
 func newFetchAnswer(partition int32) kmsg.FetchResponseTopicPartition {
