@@ -75,7 +75,7 @@ var codes = []struct {
 	{err: lease.ErrFenced, code: kerr.NotLeaderForPartition},
 	{err: lease.ErrTaken, code: kerr.NotLeaderForPartition},
 	{err: lease.ErrExpired, code: kerr.NotLeaderForPartition},
-	{err: partition.ErrNotAppended, code: kerr.NotEnoughReplicas},
+	{err: partition.ErrNotAppended, code: kerr.NotLeaderForPartition}, // another agent may have better luck
 
 	{err: fetch.ErrOffsetOutOfRange, code: kerr.OffsetOutOfRange},
 	{err: fetch.ErrCorrupt, code: kerr.KafkaStorageError},

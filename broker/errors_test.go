@@ -63,7 +63,7 @@ var intended = map[string]struct {
 	"metadata.ErrUnknownTopic":      {metadata.ErrUnknownTopic, kerr.UnknownTopicOrPartition, kerr.UnknownTopicOrPartition},
 
 	"partition.ErrClosed":      {partition.ErrClosed, kerr.NotLeaderForPartition, kerr.NotLeaderForPartition},
-	"partition.ErrNotAppended": {partition.ErrNotAppended, kerr.NotEnoughReplicas, kerr.NotEnoughReplicas},
+	"partition.ErrNotAppended": {partition.ErrNotAppended, kerr.NotLeaderForPartition, kerr.NotLeaderForPartition},
 	"partition.ErrTimeout":     {partition.ErrTimeout, kerr.RequestTimedOut, kerr.RequestTimedOut},
 }
 
@@ -138,7 +138,7 @@ func TestWrappedErrorsAreToldByTheirOutcome(t *testing.T) {
 		{"the commit's outcome is unknown and the pool closed", fmt.Errorf("%w: %w", metadata.ErrUnknownOutcome, ingest.ErrClosed), kerr.RequestTimedOut},
 		{"the upload ran into its deadline", fmt.Errorf("%w: %w", ingest.ErrUpload, context.DeadlineExceeded), kerr.KafkaStorageError},
 		{"the store stayed unavailable", fmt.Errorf("%w: %w", ingest.ErrCommitUnavailable, metadata.ErrUnavailable), kerr.NotEnoughReplicas},
-		{"no lease, for the store did not answer", fmt.Errorf("%w: %w", partition.ErrNotAppended, context.DeadlineExceeded), kerr.NotEnoughReplicas},
+		{"no lease, for the store did not answer", fmt.Errorf("%w: %w", partition.ErrNotAppended, context.DeadlineExceeded), kerr.NotLeaderForPartition},
 		{"no lease, for another agent has it", fmt.Errorf("%w: %w", partition.ErrNotAppended, &lease.HeldByOtherError{}), kerr.NotLeaderForPartition},
 		{"fenced", fmt.Errorf("%w: %w", lease.ErrNotLeader, lease.ErrFenced), kerr.NotLeaderForPartition},
 		{"a batch that is refused", fmt.Errorf("partition 1: %w", &batch.Error{Code: kerr.CorruptMessage.Code}), kerr.CorruptMessage},
