@@ -142,7 +142,7 @@ func build(ctx context.Context, s *Settings, log *slog.Logger) (_ *node, err err
 	n := &node{settings: s, log: log}
 	defer func() {
 		if err != nil {
-			n.close()
+			n.abandon(ctx)
 		}
 	}()
 	if n.kafka, err = net.Listen("tcp", s.Address); err != nil {
@@ -173,6 +173,18 @@ func build(ctx context.Context, s *Settings, log *slog.Logger) (_ *node, err err
 		return nil, fmt.Errorf("read the cluster's topology: %w", err)
 	}
 	return n, nil
+}
+
+// abandon undoes a start that failed, so that nobody is sent to this agent.
+func (n *node) abandon(ctx context.Context) {
+	if n.agent != nil {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
+		defer cancel()
+		if err := n.agent.Stop(ctx); err != nil {
+			n.log.Warn("the agent stays listed for a while", "error", err)
+		}
+	}
+	n.close()
 }
 
 func newRegistry() *prometheus.Registry {

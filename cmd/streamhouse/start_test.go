@@ -64,3 +64,18 @@ func TestMemoryLimit(t *testing.T) {
 		}
 	}
 }
+
+// TestStopBeforeReady stops an agent that waits for its database.
+func TestStopBeforeReady(t *testing.T) {
+	s := sharedStores(t)
+	database := testdb.NewProxy(t, s.metadata)
+	database.Pause(testdb.ToClient)
+	settings := defaultSettings()
+	settings.Address, settings.AdminAddress = "127.0.0.1:0", "127.0.0.1:0"
+	settings.MetadataURL, settings.ObjectURL = database.URL(), s.objects
+	ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
+	defer cancel()
+	if err := runAgent(ctx, settings); err != nil {
+		t.Errorf("to be stopped is no error: %v", err)
+	}
+}
