@@ -71,8 +71,8 @@ func (b *Broker) view(ctx context.Context) *topology.Snapshot {
 	ctx, cancel := context.WithTimeout(ctx, viewTimeout)
 	defer cancel()
 	s, err := b.Topology.Refresh(ctx, metadataMaxAge)
-	if err != nil {
-		b.Log.Warn("answering from the last view of the cluster", "error", err, "age", time.Since(s.Taken))
+	if err != nil { // the watcher, which keeps trying, warns of it
+		b.Log.Debug("answering from the last view of the cluster", "error", err, "age", time.Since(s.Taken))
 	}
 	return s
 }

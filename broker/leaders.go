@@ -52,6 +52,9 @@ func (h *leaderHints) leader(k lease.Key, err error) (leaderHint, bool) {
 	if !ok || a.NodeID == h.b.NodeID {
 		return leaderHint{}, false
 	}
+	if isHeld && a.ID == held.Holder.AgentID {
+		epoch = max(epoch, held.Holder.LeaderEpoch) // the refusal may be newer than the view
+	}
 	h.seen[a.NodeID] = a
 	return leaderHint{a.NodeID, epoch}, true
 }

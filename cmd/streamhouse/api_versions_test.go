@@ -225,3 +225,27 @@ func TestUnknownVersions(t *testing.T) {
 	}
 	w.wantClosed()
 }
+
+// From v5 on, a client says whom it means to talk to (KIP-1242).
+func TestApiVersionsKnowsWhoIsMeant(t *testing.T) {
+	t.Parallel()
+	a := startAgent(t, embeddedStores(t))
+	w := dial(t, a.addr)
+	cluster, node := a.topology.Snapshot().ClusterID, a.agent.Self().NodeID
+	for _, test := range []struct {
+		name    string
+		cluster *string
+		node    int32
+		want    *kerr.Error
+	}{
+		{"nobody in particular", nil, -1, nil},
+		{"this one", &cluster, node, nil},
+		{"another node", &cluster, node + 1, kerr.RebootstrapRequired},
+		{"another cluster", kmsg.StringPtr("elsewhere"), node, kerr.RebootstrapRequired},
+	} {
+		r := kmsg.NewPtrApiVersionsRequest()
+		r.ClientSoftwareName, r.ClientSoftwareVersion = "wire", "1"
+		r.ClusterID, r.NodeID = test.cluster, test.node
+		wantCode(t, test.name, ask[*kmsg.ApiVersionsResponse](w, 5, r).ErrorCode, test.want)
+	}
+}
