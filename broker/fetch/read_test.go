@@ -9,6 +9,7 @@ import (
 	"sync"
 	"testing"
 	"testing/synctest"
+	"time"
 	"weak"
 
 	"github.com/google/go-cmp/cmp"
@@ -419,6 +420,85 @@ func TestViewNeverGoesBack(t *testing.T) {
 	}
 }
 
+// An answer of the index that commits have overtaken.
+func TestLateAnswerOfTheIndex(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		w.lead(key(0))
+		w.elsewhere(of(key(0), "a"))
+		late := make(chan struct{})
+		w.index.late = late
+		p := w.poll(t.Context(), ample, at(key(0), 0))
+		w.here(of(key(0), "b"))
+		w.index.late = nil
+		close(late)
+		synctest.Wait()
+		if !p.done() || w.index.check(t, key(0), 0, p.results[0].Records) != 1 {
+			t.Fatalf("%+v", p)
+		}
+		if res := w.fetch(key(0), 2, ample); res.Err != nil || res.Watermarks.High != 2 {
+			t.Errorf("%+v", res)
+		}
+		statements := w.index.statements()
+		w.want(key(0), 1)
+		if n := w.index.statements() - statements; n != 0 {
+			t.Errorf("%d statements: the view went back", n)
+		}
+	})
+}
+
+// A client that knows of a later leader epoch than this agent.
+func TestClientThatIsAheadInLeaderEpoch(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, fetch.Config{})
+	w.lead(key(0))
+	w.here(of(key(0), "a", "b"))
+	w.lose(key(0))
+	q := at(key(0), 0)
+	q.LeaderEpoch = 2
+	if res := w.reader.Fetch(t.Context(), []fetch.Request{q}, ample)[0]; res.Err != nil || res.Watermarks.LeaderEpoch != 2 {
+		t.Errorf("%+v", res)
+	}
+}
+
+func TestMaxBytesIsSharedByThePartitions(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, fetch.Config{})
+	var reqs []fetch.Request
+	for p := range int32(4) {
+		w.elsewhere(sized(p, 100, 100, 100, 100, 100))
+		reqs = append(reqs, at(key(p), 0))
+	}
+	reqs[0].MaxBytes = 400
+	var sizes []int
+	for i, res := range w.reader.Fetch(t.Context(), reqs, fetch.Options{MaxBytes: 1500}) {
+		sizes = append(sizes, int(w.index.check(t, key(int32(i)), 0, res.Records)))
+	}
+	if diff := cmp.Diff([]int{2, 5, 1, 0}, sizes); diff != "" {
+		t.Errorf("batches by partition (-want +got):\n%s", diff)
+	}
+}
+
+// A rewrite, as compaction makes it, moves the batches within an extent that
+// begins at the same offset.
+func TestReaderGoesOnInAnExtentThatWasRewritten(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, fetch.Config{CacheBytes: 1})
+	w.elsewhere(sized(0, 1000, 1000, 1000))
+	o := fetch.Options{MaxBytes: 2500}
+	if res := w.fetch(key(0), 0, o); w.index.check(t, key(0), 0, res.Records) != 2 {
+		t.Fatalf("%+v", res)
+	}
+	old := w.index.part(key(0))
+	w.index.parts[key(0)] = &part{}
+	w.elsewhere(sized(0, 10, 10, 1000))
+	w.index.part(key(0)).marks.LeaderEpoch = old.marks.LeaderEpoch
+	w.remove(old.extents[0].Object)
+	w.want(key(0), 2)
+	if n := w.objects.Count(faulty.Get); n != 3 {
+		t.Errorf("%d GETs, want one before and, behind the missing object, one after", n)
+	}
+}
+
 // A commit that does not tell the log start makes no view from nothing.
 func TestCommitWithoutLogStart(t *testing.T) {
 	t.Parallel()
@@ -429,8 +509,10 @@ func TestCommitWithoutLogStart(t *testing.T) {
 	done := w.elsewhere(of(key(0), "c"))
 	done.logStarts[0] = -1
 	w.committed(done)
-	if res := w.fetch(key(0), 2, ample); res.Watermarks.LogStart != 1 {
-		t.Errorf("log start %d", res.Watermarks.LogStart)
+	for _, offset := range []int64{2, 3} {
+		if res := w.fetch(key(0), offset, ample); res.Watermarks.LogStart != 1 {
+			t.Errorf("at %d: log start %d", offset, res.Watermarks.LogStart)
+		}
 	}
 }
 
@@ -474,6 +556,25 @@ func TestReadCommittedStopsAtTheLastStableOffset(t *testing.T) {
 			t.Errorf("from %d to %d, want %d: %v", offset, end, want, res.Err)
 		}
 	}
+}
+
+func TestReadCommittedWaitsAtTheLastStableOffset(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		w.elsewhere(of(key(0), "a", "b", "c"))
+		w.index.part(key(0)).marks.LastStable = 2
+		o := patient
+		o.ReadCommitted = true
+		p := w.poll(t.Context(), o, at(key(0), 2))
+		if p.done() {
+			t.Fatalf("answered with nothing: %+v", p.results)
+		}
+		w.elsewhere(of(key(0), "d"))
+		time.Sleep(time.Second)
+		synctest.Wait()
+		if !p.done() || w.index.check(t, key(0), 2, p.results[0].Records) != 4 {
+			t.Errorf("%+v", p)
+		}
+	})
 }
 
 func TestExtentThatIsNotWhatTheIndexSays(t *testing.T) {

@@ -249,7 +249,8 @@ type index struct {
 	parts      map[lease.Key]*part
 	reads      int // statements
 	watermarks int
-	err        error // what statements fail with
+	err        error         // what statements fail with
+	late       chan struct{} // closed when answers may arrive; nil: at once
 }
 
 type part struct {
@@ -372,11 +373,19 @@ func (x *index) statements() int {
 }
 
 func (x *index) Read(_ context.Context, reqs []metadata.ReadRequest) ([]metadata.ReadResult, error) {
+	results, err, late := x.read(reqs)
+	if late != nil {
+		<-late
+	}
+	return results, err
+}
+
+func (x *index) read(reqs []metadata.ReadRequest) (_ []metadata.ReadResult, err error, late chan struct{}) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	x.reads++
 	if x.err != nil {
-		return nil, x.err
+		return nil, x.err, x.late
 	}
 	results := make([]metadata.ReadResult, len(reqs))
 	for i, q := range reqs {
@@ -397,7 +406,7 @@ func (x *index) Read(_ context.Context, reqs []metadata.ReadRequest) ([]metadata
 			}
 		}
 	}
-	return results, nil
+	return results, nil, x.late
 }
 
 func (x *index) Watermarks(_ context.Context, keys []lease.Key) ([]*metadata.Watermarks, error) {

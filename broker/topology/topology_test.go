@@ -151,6 +151,10 @@ func TestTopicsComeChangeAndGo(t *testing.T) {
 		{metadata.Topology{Topics: []metadata.Topic{topic(4, "b", 1)}}, "b=4/1 "},
 		{metadata.Topology{Deleted: []uuid.UUID{id(4)}}, ""},
 		{metadata.Topology{Deleted: []uuid.UUID{id(3)}}, ""},
+		// A deletion that is told after the topic was made again.
+		{metadata.Topology{Topics: []metadata.Topic{topic(5, "c", 1)}}, "c=5/1 "},
+		{metadata.Topology{Topics: []metadata.Topic{topic(6, "c", 2)}}, "c=6/2 "},
+		{metadata.Topology{Deleted: []uuid.UUID{id(5)}}, "c=6/2 "},
 	} {
 		before := r.Snapshot()
 		was := names(t, before)
@@ -161,10 +165,10 @@ func TestTopicsComeChangeAndGo(t *testing.T) {
 			t.Fatalf("a snapshot has changed from %s to %s", was, is)
 		}
 	}
-	if diff := cmp.Diff([]int64{0, 1, 2, 3, 4, 5, 6, 7, 8}, r.source.asked); diff != "" {
+	if diff := cmp.Diff([]int64{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11}, r.source.asked); diff != "" {
 		t.Errorf("versions asked for (-want +got):\n%s", diff)
 	}
-	if diff := cmp.Diff([]uuid.UUID{id(1), id(9), id(2), id(2), id(4), id(3)}, r.deleted); diff != "" {
+	if diff := cmp.Diff([]uuid.UUID{id(1), id(9), id(2), id(2), id(4), id(3), id(5)}, r.deleted); diff != "" {
 		t.Errorf("told of deletions (-want +got):\n%s", diff)
 	}
 }
@@ -422,6 +426,25 @@ func TestRefreshErrorKeepsTheLastSnapshot(t *testing.T) {
 		r.source.fail(nil)
 		if s := r.apply(metadata.Topology{}); names(t, s) != "a=1/1 " {
 			t.Errorf("after the error: %s", names(t, s))
+		}
+	})
+}
+
+// Nor is the error of a round trip that began too early an answer.
+func TestRefreshOutlivesTheErrorOfAnOlderRoundTrip(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		r.source.took = time.Second
+		r.source.fail(metadata.ErrUnavailable)
+		first := r.refresh(t.Context(), 0)
+		time.Sleep(time.Millisecond)
+		second := r.refresh(t.Context(), 0)
+		time.Sleep(time.Second)
+		r.source.fail(nil)
+		time.Sleep(time.Second)
+		synctest.Wait()
+		if !errors.Is(first.err, metadata.ErrUnavailable) || !second.done() || second.err != nil || second.snapshot.Version != 1 {
+			t.Errorf("%+v, %+v", first, second)
 		}
 	})
 }
