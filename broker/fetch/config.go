@@ -19,8 +19,8 @@ type Config struct {
 	ReadAheadBlocks int
 	// ConcurrentGets bounds the ranged GETs that are under way. Default 32.
 	ConcurrentGets int
-	// PollInterval is how often the watermarks of partitions that other agents
-	// lead are asked for while somebody waits for them. Default 200 ms.
+	// PollInterval is how often the index is asked for what is new in partitions
+	// that other agents lead while somebody waits for it. Default 200 ms.
 	PollInterval time.Duration
 	// LoadTimeout bounds one shared load from the object store. Default 30 s.
 	LoadTimeout time.Duration

@@ -17,15 +17,26 @@
 // # Wait
 //
 // A long poll registers with the views of its partitions and is woken by their
-// commits. For partitions that another agent leads, one poller asks for the
-// watermarks of all that are waited for in one statement; without such waiters
-// it does nothing.
+// commits. For partitions that another agent leads, one poller asks for what is
+// new in all that are waited for, in one statement, and gives the views their
+// extents, so that those who are woken ask nothing; without such waiters it does
+// nothing.
 //
 // # Read
 //
 // Objects are read in aligned blocks through a weighted cache. Loads are shared
-// between all who ask, and adjacent missing blocks are one ranged GET. Objects
-// that this agent uploads enter the cache as they are committed. Whole batches
-// are copied once into the response's buffer, checked against their CRC there,
-// and stamped with offset and leader epoch.
+// between all who ask, adjacent missing blocks are one ranged GET, and all blocks
+// of a fetch are asked for at once. Objects that this agent uploads are kept
+// apart, whole, until newer ones take their place: a log is read at its end, and
+// a cache by popularity would not let them in.
+//
+// Whole batches are copied once into the response's buffer. There each is
+// checked against its CRC, whatever it was read from, and stamped with offset
+// and leader epoch. What does not look right is read once more from the store.
+//
+// # Locks
+//
+// views.mu before view.mu; blocks.mu, recent.mu and the locks of Sessions are
+// taken alone, but that a session's lock comes before that of all sessions.
+// Leases.Leads is called under views.mu and view.mu and must not call back.
 package fetch
