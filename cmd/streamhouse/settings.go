@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net"
@@ -75,6 +76,8 @@ func defaultSettings() *Settings {
 		id = "agent"
 	}
 	leases := lease.DefaultConfig()
+	flush := ingest.DefaultConfig()
+	flush.PutsPerSecond, flush.PutBurst, flush.InlineBytesPerSecond, flush.InlineBurst = 0, 0, 0, 0 // resolveBudgets
 	return &Settings{
 		AgentID:           id,
 		Address:           "127.0.0.1:9092",
@@ -84,11 +87,11 @@ func defaultSettings() *Settings {
 		HeartbeatInterval: leases.RenewInterval,
 		TopologyInterval:  5 * time.Second,
 		ShutdownTimeout:   20 * time.Second,
-		Flush:             ingest.DefaultConfig(),
+		Flush:             flush,
 		Cache:             CacheSettings{Bytes: 256 << 20, BlockBytes: 512 << 10, ReadAheadBlocks: 4},
 		Kafka: KafkaSettings{
 			AutoCreateTopics: true, NumPartitions: 1,
-			MaxRequestBytes: 100 << 20, MaxRequestMemory: 512 << 20, MaxConnections: 10_000,
+			MaxRequestBytes: 100 << 20, MaxRequestMemory: 256 << 20, MaxConnections: 10_000,
 		},
 		Log: LogSettings{Level: "info", Format: "text"},
 	}
@@ -123,14 +126,14 @@ func settingsTable(s *Settings) []setting {
 		{"flush.max_bytes", size(&f.MaxBytes), "Bytes at which the open buffer is flushed as one object."},
 		{"flush.max_batches", integer(&f.MaxBatches), "Record batches at which the open buffer is flushed."},
 		{"flush.max_partitions", integer(&f.MaxPartitions), "Partitions at which the open buffer is flushed."},
-		{"flush.puts_per_second", float(&f.PutsPerSecond), "Budget of uploads, on average. It bounds the bill: at 5 $ a million, 40 a second are at most 18 $ a day, and only under steady load. While it lasts, buffers are flushed at once."},
-		{"flush.put_burst", float(&f.PutBurst), "Uploads that may be made at once after a quiet time."},
+		{"flush.puts_per_second", float(&f.PutsPerSecond), "Budget of uploads, on average. It bounds the bill: at 5 $ a million, 40 a second are at most 18 $ a day, and only under steady load. 0 is what suits the store: 40 for S3, 400 for a folder. While it lasts, buffers are flushed at once."},
+		{"flush.put_burst", float(&f.PutBurst), "Uploads that may be made at once after a quiet time. 0 is what suits the store: 80 for S3, 800 for a folder."},
 		{"flush.max_linger", duration(&f.MaxLinger), "The longest time that a batch waits for the budget of uploads."},
 		{"flush.max_uploads", integer(&f.MaxUploads), "Uploads that run at a time."},
 		{"flush.upload_timeout", duration(&f.UploadTimeout), "The longest time of one upload, its retries included."},
 		{"flush.inline_max_bytes", size(&f.InlineMaxBytes), "The largest flush that is kept in the metadata store instead of an object; 0 switches that off."},
-		{"flush.inline_bytes_per_second", float(&f.InlineBytesPerSecond), "Budget of bytes kept in the metadata store, on average."},
-		{"flush.inline_burst", float(&f.InlineBurst), "Bytes that may be kept there at once after a quiet time."},
+		{"flush.inline_bytes_per_second", float(&f.InlineBytesPerSecond), "Budget of bytes kept in the metadata store, on average. While it lasts, small flushes are answered without an upload. 0 is what suits the store: 256 KiB for PostgreSQL, 16 MiB for SQLite."},
+		{"flush.inline_burst", float(&f.InlineBurst), "Bytes that may be kept there at once after a quiet time. 0 is what suits the store: 2 MiB for PostgreSQL, 32 MiB for SQLite."},
 		{"flush.max_buffered_bytes", size(&f.MaxBufferedBytes), "Bytes of batches that may be buffered or on their way to the stores. More are refused with a retriable error."},
 		{"flush.commit_timeout", duration(&f.CommitTimeout), "The longest time of one attempt of a commit."},
 		{"flush.commit_deadline", duration(&f.CommitDeadline), "How long a batch waits for an unavailable metadata store before it is refused."},
@@ -156,7 +159,7 @@ func (s *Settings) resolve() error {
 	if n := len(s.AgentID); n == 0 || n > segment.MaxAgentIDLength || !utf8.ValidString(s.AgentID) {
 		return fmt.Errorf("agent_id must be 1 to %d bytes of text", segment.MaxAgentIDLength)
 	}
-	for _, check := range []func() error{s.resolveStores, s.checkAddresses, s.checkTimes, s.checkLimits} {
+	for _, check := range []func() error{s.resolveStores, s.resolveBudgets, s.checkAddresses, s.checkTimes, s.checkLimits} {
 		if err := check(); err != nil {
 			return err
 		}
@@ -189,6 +192,26 @@ func (s *Settings) resolveStores() error {
 	case s.MultiAgent && !(s.postgres() && sharedObjects):
 		return errors.New("multi_agent needs stores that agents can share: set metadata_url to postgres://… and object_url to s3://…, or leave multi_agent off")
 	}
+	return nil
+}
+
+// resolveBudgets fills in the budgets that are not configured: in a bucket each
+// PUT is billed, and bytes in a database that others share should be few; in a
+// folder and in a file of one's own neither costs anything but the disk's time.
+func (s *Settings) resolveBudgets() error {
+	local := ingest.Config{PutsPerSecond: 400, PutBurst: 800, InlineBytesPerSecond: 16 << 20, InlineBurst: 32 << 20}
+	puts, inline := ingest.DefaultConfig(), ingest.DefaultConfig()
+	if strings.HasPrefix(s.ObjectURL, "file://") {
+		puts = local
+	}
+	if !s.postgres() {
+		inline = local
+	}
+	f := &s.Flush
+	f.PutsPerSecond = cmp.Or(f.PutsPerSecond, puts.PutsPerSecond)
+	f.PutBurst = cmp.Or(f.PutBurst, puts.PutBurst)
+	f.InlineBytesPerSecond = cmp.Or(f.InlineBytesPerSecond, inline.InlineBytesPerSecond)
+	f.InlineBurst = cmp.Or(f.InlineBurst, inline.InlineBurst)
 	return nil
 }
 

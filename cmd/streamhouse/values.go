@@ -117,7 +117,7 @@ func float(p *float64) value {
 			return 0, fmt.Errorf("%q is not a number", s)
 		}
 		return v, nil
-	}, print: func(v float64) string { return strconv.FormatFloat(v, 'g', -1, 64) }}
+	}, print: func(v float64) string { return strconv.FormatFloat(v, 'f', -1, 64) }}
 }
 
 func duration(p *time.Duration) value {
