@@ -48,10 +48,21 @@ func (r *Reader) plan(ctx context.Context, reqs []Request, plans []plan, oldest 
 		p.marks, p.extents, p.err = l.marks, l.extents, nil
 	}
 	if len(ask) > 0 {
+		share(ask, o.MaxBytes+lookahead)
 		r.ask(ctx, ask, askFor, plans)
 	}
 	for i := range plans {
 		plans[i].measure(reqs[i].Offset, o)
+	}
+}
+
+// share gives each partition its part of the bytes that are asked for, so that
+// what the index answers, inline batches above all, grows with the fetch and not
+// with its partitions.
+func share(ask []metadata.ReadRequest, total int64) {
+	part := max(total/int64(len(ask)), 1)
+	for i := range ask {
+		ask[i].MaxBytes = min(ask[i].MaxBytes, part)
 	}
 }
 

@@ -378,6 +378,33 @@ func TestLostObjectIsAnAlarm(t *testing.T) {
 	}
 }
 
+// Of a thousand partitions, the index is not asked for a thousand times what the
+// answer may have.
+func TestManyPartitionsShareWhatIsAskedFor(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, fetch.Config{BlockBytes: 1 << 10, ReadAheadBlocks: 1})
+	var reqs []fetch.Request
+	for p := range int32(100) {
+		w.inlineElsewhere(sized(p, 500, 500))
+		w.inlineElsewhere(sized(p, 500, 500))
+		reqs = append(reqs, fetch.Request{Key: key(p), MaxBytes: 1 << 20, LeaderEpoch: -1})
+	}
+	const limit = 16 << 10
+	records := 0
+	for _, res := range w.reader.Fetch(t.Context(), reqs, fetch.Options{MaxBytes: limit}) {
+		if res.Err != nil {
+			t.Error(res.Err)
+		}
+		records += len(res.Records)
+	}
+	if asked := w.index.asked; asked > limit+1<<10 {
+		t.Errorf("%d bytes were asked for, the answer may have %d", asked, limit)
+	}
+	if records < limit/2 || records > limit {
+		t.Errorf("%d bytes of %d", records, limit)
+	}
+}
+
 func TestOutOfRangeIsSaidOnlyAfterTheIndexWasAsked(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, fetch.Config{})

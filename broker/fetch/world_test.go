@@ -247,7 +247,8 @@ func (w *world) merge(k lease.Key) {
 type index struct {
 	mu         sync.Mutex
 	parts      map[lease.Key]*part
-	reads      int // statements
+	reads      int   // statements
+	asked      int64 // bytes that the last of them asked for
 	watermarks int
 	err        error         // what statements fail with
 	late       chan struct{} // closed when answers may arrive; nil: at once
@@ -384,6 +385,10 @@ func (x *index) read(reqs []metadata.ReadRequest) (_ []metadata.ReadResult, err 
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	x.reads++
+	x.asked = 0
+	for _, q := range reqs {
+		x.asked += q.MaxBytes
+	}
 	if x.err != nil {
 		return nil, x.err, x.late
 	}
