@@ -119,12 +119,12 @@ func (c *Sessions) Begin(req SessionRequest) (*SessionFetch, error) {
 	switch req.Epoch {
 	case finalEpoch:
 		c.remove(req.ID)
-		return &SessionFetch{Partitions: req.Partitions, full: true}, nil
+		return outside(req), nil
 	case initialEpoch:
 		c.remove(req.ID)
 		s := c.create(req)
 		if s == nil {
-			return &SessionFetch{Partitions: req.Partitions, full: true}, nil
+			return outside(req), nil
 		}
 		s.mu.Lock()
 		defer s.mu.Unlock()
@@ -133,6 +133,22 @@ func (c *Sessions) Begin(req SessionRequest) (*SessionFetch, error) {
 		return f, nil
 	}
 	return c.goOn(req)
+}
+
+// outside is a fetch outside of a session. As in one, a partition that is named
+// more than once is fetched once, as it was named last.
+func outside(req SessionRequest) *SessionFetch {
+	at := make(map[PartitionRef]int, len(req.Partitions))
+	f := &SessionFetch{Partitions: make([]SessionPartition, 0, len(req.Partitions)), full: true}
+	for _, p := range req.Partitions {
+		if i, again := at[p.PartitionRef]; again {
+			f.Partitions[i] = p
+			continue
+		}
+		at[p.PartitionRef] = len(f.Partitions)
+		f.Partitions = append(f.Partitions, p)
+	}
+	return f
 }
 
 // goOn takes the next step of a session.

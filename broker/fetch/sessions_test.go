@@ -127,6 +127,16 @@ func TestSessionTakesWhatTheClientAsksNow(t *testing.T) {
 	}
 }
 
+func TestPartitionIsFetchedOnce(t *testing.T) {
+	t.Parallel()
+	for name, epoch := range map[string]int32{"in a session": 0, "outside": -1} {
+		t.Run(name, func(t *testing.T) {
+			c := &client{t: t, sessions: fetch.NewSessions(), epoch: epoch}
+			c.expect(c.step("a b a", "", nil), "fetch a b, answer a b")
+		})
+	}
+}
+
 func TestSessionErrors(t *testing.T) {
 	t.Parallel()
 	c := &client{t: t, sessions: fetch.NewSessions()}
