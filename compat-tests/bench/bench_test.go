@@ -62,6 +62,8 @@ const (
 
 // results are the tables of a run.
 type results struct {
+	machine string
+
 	latency, oneByOne, produce, produceLZ4, fetch, fetchCold, idle, start Table
 }
 
@@ -76,6 +78,7 @@ func newResults() *results {
 	latenciesAtRate := slices.Clone(latencies)
 	latenciesAtRate[2].Goal = 50
 	return &results{
+		machine: machine(),
 		latency: Table{
 			Title:   fmt.Sprintf("Acknowledged produce at %d records/s of 1 KiB, 4 producers, 4 partitions, no linger", *rate),
 			Columns: latenciesAtRate,
@@ -106,7 +109,7 @@ func (r *results) report() *Report {
 		t.Compare(cpuPerGiB, timesKafka, kafka)
 	}
 	return &Report{
-		Machine: machine(),
+		Machine: r.machine,
 		Tables:  []*Table{&r.latency, &r.oneByOne, &r.produce, &r.produceLZ4, &r.fetch, &r.fetchCold, &r.idle, &r.start},
 	}
 }
@@ -119,18 +122,20 @@ func BenchmarkEndToEnd(b *testing.B) {
 			b.Error(err)
 		}
 	})
-	forEachTarget(b, "latency", []string{kafka, embedded, cluster}, r.measureLatency)
-	forEachTarget(b, "throughput", []string{kafka, embedded, cluster}, r.measureThroughput)
-	forEachTarget(b, "idle", []string{embedded, cluster}, r.measureIdle)
-	b.Run("start", r.measureStart)
+	names := strings.Split(*targets, ",")
+	agents := slices.DeleteFunc(slices.Clone(names), func(name string) bool { return name == kafka })
+	forEachTarget(b, "latency", names, r.measureLatency)
+	forEachTarget(b, "throughput", names, r.measureThroughput)
+	forEachTarget(b, "idle", agents, r.measureIdle)
+	if slices.Contains(names, embedded) {
+		b.Run("start", r.measureStart)
+	}
 }
 
-// forEachTarget runs a scenario on those of its targets that the flag names, each of them fresh.
+// forEachTarget runs a scenario on each of the targets, fresh.
 func forEachTarget(b *testing.B, scenario string, names []string, measure func(*testing.B, target)) {
 	for _, name := range names {
-		if slices.Contains(strings.Split(*targets, ","), name) {
-			b.Run(scenario+"/"+name, func(b *testing.B) { measure(b, startTarget(b, name)) })
-		}
+		b.Run(scenario+"/"+name, func(b *testing.B) { measure(b, startTarget(b, name)) })
 	}
 }
 
@@ -299,11 +304,10 @@ func publish(report *Report) error {
 	return nil
 }
 
-// machine says on what the numbers were had.
+// machine says on what the numbers were had, and what else it did when they began.
 func machine() string {
-	model := "unknown processor"
-	info, err := os.ReadFile("/proc/cpuinfo")
-	if err == nil {
+	model, load := "unknown processor", "unknown"
+	if info, err := os.ReadFile("/proc/cpuinfo"); err == nil {
 		for line := range strings.Lines(string(info)) {
 			if name, value, ok := strings.Cut(line, ":"); ok && strings.TrimSpace(name) == "model name" {
 				model = strings.TrimSpace(value)
@@ -311,5 +315,9 @@ func machine() string {
 			}
 		}
 	}
-	return fmt.Sprintf("%s/%s, %d cores of %s, %s", runtime.GOOS, runtime.GOARCH, runtime.NumCPU(), model, runtime.Version())
+	if averages, err := os.ReadFile("/proc/loadavg"); err == nil {
+		load, _, _ = strings.Cut(string(averages), " ")
+	}
+	return fmt.Sprintf("%s/%s, %d cores of %s, %s, load average before: %s",
+		runtime.GOOS, runtime.GOARCH, runtime.NumCPU(), model, runtime.Version(), load)
 }
