@@ -35,6 +35,7 @@ func (b *Broker) listOffsets(_ context.Context, req *protocol.Request) protocol.
 		defer cancel()
 		resp := r.ResponseKind().(*kmsg.ListOffsetsResponse)
 		resolve := b.resolve(ctx)
+		twice := namedTwice(r)
 		var reqs []fetch.ListRequest
 		var slots []listSlot
 		resp.Topics = make([]kmsg.ListOffsetsResponseTopic, len(r.Topics))
@@ -47,6 +48,10 @@ func (b *Broker) listOffsets(_ context.Context, req *protocol.Request) protocol.
 				a := &answer.Partitions[j]
 				*a = kmsg.NewListOffsetsResponseTopicPartition()
 				a.Partition, a.Timestamp, a.Offset, a.LeaderEpoch = p.Partition, -1, -1, -1
+				if twice[named{t.Topic, p.Partition}] {
+					a.ErrorCode = kerr.InvalidRequest.Code
+					continue
+				}
 				_, key, err := resolve.partition(topicRef{name: t.Topic}, p.Partition)
 				if err != nil {
 					a.ErrorCode = readErrorCode(err)
@@ -65,6 +70,25 @@ func (b *Broker) listOffsets(_ context.Context, req *protocol.Request) protocol.
 		}
 		return resp
 	})
+}
+
+// named is a partition by its topic's name.
+type named struct {
+	topic     string
+	partition int32
+}
+
+// namedTwice has true for the partitions that the request names more than once.
+// They are refused, as in Kafka.
+func namedTwice(r *kmsg.ListOffsetsRequest) map[named]bool {
+	twice := map[named]bool{}
+	for i := range r.Topics {
+		for j := range r.Topics[i].Partitions {
+			n := named{r.Topics[i].Topic, r.Topics[i].Partitions[j].Partition}
+			_, twice[n] = twice[n]
+		}
+	}
+	return twice
 }
 
 // listTimestamp maps the timestamps of tiered storage to what they mean here.

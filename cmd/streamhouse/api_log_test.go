@@ -80,6 +80,14 @@ func TestListOffsets(t *testing.T) {
 		wantCode(t, "newer epoch", list(10, -1, 0, epoch+1).ErrorCode, kerr.UnknownLeaderEpoch)
 		wantCode(t, "unknown topic", offsetOf(w, topic{name: "nope"}, 0, -1).ErrorCode, kerr.UnknownTopicOrPartition)
 		wantCode(t, "unknown partition", offsetOf(w, tp, 1, -1).ErrorCode, kerr.UnknownTopicOrPartition)
+
+		r := kmsg.NewPtrListOffsetsRequest()
+		r.Topics = []kmsg.ListOffsetsRequestTopic{{Topic: tp.name, Partitions: []kmsg.ListOffsetsRequestTopicPartition{
+			{Timestamp: -1, CurrentLeaderEpoch: -1}, {Timestamp: -3, CurrentLeaderEpoch: -1},
+		}}}
+		for _, p := range ask[*kmsg.ListOffsetsResponse](w, 10, r).Topics[0].Partitions {
+			wantCode(t, "named twice", p.ErrorCode, kerr.InvalidRequest)
+		}
 	})
 }
 
