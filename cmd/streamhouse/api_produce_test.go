@@ -284,6 +284,31 @@ func TestIdempotence(t *testing.T) {
 	})
 }
 
+func TestIdempotenceSurvivesARestart(t *testing.T) {
+	bothStores(t, func(t *testing.T, s stores) {
+		a := startAgent(t, s)
+		w := dial(t, a.addr)
+		tp := makeTopic(w, "restart", 1)
+		id := producerID(w)
+		for n := range int32(3) {
+			mustProduce(w, tp, 0, sequenced(id, 0, n, fmt.Sprint(n)))
+		}
+		a.end()
+		w = dial(t, startAgent(t, s).addr)
+		for _, n := range []int32{1, 2, 3} { // two duplicates, and the next
+			if got := mustProduce(w, tp, 0, sequenced(id, 0, n, fmt.Sprint(n))); got != int64(n) {
+				t.Errorf("batch %d is at %d", n, got)
+			}
+		}
+		if fresh := producerID(w); fresh == id {
+			t.Errorf("producer id %d was given out twice", id)
+		}
+		if got := strings.Join(values(readLog(w, tp, 0)), ""); got != "0123" {
+			t.Errorf("log %q", got)
+		}
+	})
+}
+
 func TestFiveInFlight(t *testing.T) {
 	bothStores(t, func(t *testing.T, s stores) {
 		a := startAgent(t, s)

@@ -228,3 +228,29 @@ func TestAnAgentThatComesBackIsFenced(t *testing.T) {
 		}
 	}
 }
+
+// What was deleted through one agent is gone at the others too, also if they
+// have just served it, as soon as one of their readers asks for what is new.
+func TestDeletedRecordsAreGoneEverywhere(t *testing.T) {
+	t.Parallel()
+	s := sharedStores(t)
+	leader, other := startAgent(t, s, named("leader")), startAgent(t, s, named("other"))
+	w, r := dial(t, leader.addr), dial(t, other.addr)
+	tp := makeShared(w, r, "deleted", 1)
+	for i := range 4 {
+		mustProduce(w, tp, 0, batchtest.Of(fmt.Sprint(i)))
+	}
+	if got := readLog(r, tp, 0); len(got) != 4 {
+		t.Fatalf("%d records", len(got))
+	}
+	req := kmsg.NewPtrDeleteRecordsRequest()
+	req.Topics = []kmsg.DeleteRecordsRequestTopic{{Topic: tp.name, Partitions: []kmsg.DeleteRecordsRequestTopicPartition{{Offset: 2}}}}
+	if p := ask[*kmsg.DeleteRecordsResponse](w, 2, req).Topics[0].Partitions[0]; p.ErrorCode != 0 || p.LowWatermark != 2 {
+		t.Fatalf("delete: %+v", p)
+	}
+	wantCode(t, "at the agent that was asked", fetchOne(w, fetchRequest(12, tp, 0, 1)).ErrorCode, kerr.OffsetOutOfRange)
+	eventually(t, "it is gone at the other one", func() bool {
+		fetchOne(r, fetchRequest(12, tp, 0, 4))
+		return fetchOne(r, fetchRequest(12, tp, 0, 1)).ErrorCode == kerr.OffsetOutOfRange.Code
+	})
+}
