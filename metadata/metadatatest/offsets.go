@@ -57,6 +57,14 @@ var offsetTests = []test{
 		}))
 		e.equal("positions", e.positions(g), []metadata.CommittedOffset{first, second})
 	}},
+	{"the metadata of a position is any bytes", func(e *env) {
+		g, ks := e.newGroup(), keys(e.newTopic(1))
+		o := metadata.CommittedOffset{Key: ks[0], Offset: 5, LeaderEpoch: -1, Metadata: "a\x00b\xffc"}
+		e.ok(e.store.CommitOffsets(e.ctx, e.agent, g.shard, []metadata.OffsetCommit{
+			{Group: g.name, Offsets: []metadata.CommittedOffset{o}},
+		}))
+		e.equal("positions", e.positions(g), []metadata.CommittedOffset{o})
+	}},
 	{"commits of a shard are stored together, the later over the earlier", func(e *env) {
 		g, k := e.newGroup(), keys(e.newTopic(1))[0]
 		other := "second-" + g.name

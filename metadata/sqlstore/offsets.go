@@ -43,7 +43,7 @@ func (s *Store) CommitOffsets(ctx context.Context, agentID string, shard lease.T
 				(group_id, topic_id, partition, committed_offset, leader_epoch, metadata, committed_at)
 			SELECT i.group_id, i.topic_id, i.partition, i.committed_offset, i.leader_epoch, i.metadata, ` + s.d.Now() + `
 			FROM ` + s.d.Input("i", 5, Column{"group_id", Text}, Column{"topic_id", Bytes}, Column{"partition", Int32},
-			Column{"committed_offset", Int64}, Column{"leader_epoch", Int32}, Column{"metadata", Text}) + `
+			Column{"committed_offset", Int64}, Column{"leader_epoch", Int32}, Column{"metadata", Bytes}) + `
 			JOIN partitions t ON t.topic_id = i.topic_id AND t.partition = i.partition
 			WHERE EXISTS (` + shardLed + `)
 			ON CONFLICT (group_id, topic_id, partition) DO UPDATE SET
@@ -60,7 +60,7 @@ type positions struct {
 	partitions []int32
 	offsets    []int64
 	epochs     []int32
-	metadata   []string
+	metadata   [][]byte
 }
 
 // lastPositions returns the last position of each partition of a group, since
@@ -84,9 +84,9 @@ func lastPositions(commits []metadata.OffsetCommit) *positions {
 				in.partitions = append(in.partitions, o.Partition)
 				in.offsets = append(in.offsets, 0)
 				in.epochs = append(in.epochs, 0)
-				in.metadata = append(in.metadata, "")
+				in.metadata = append(in.metadata, nil)
 			}
-			in.offsets[n], in.epochs[n], in.metadata[n] = o.Offset, o.LeaderEpoch, o.Metadata
+			in.offsets[n], in.epochs[n], in.metadata[n] = o.Offset, o.LeaderEpoch, []byte(o.Metadata)
 		}
 	}
 	return in
@@ -105,13 +105,15 @@ func (s *Store) FetchOffsets(ctx context.Context, groups []string) ([][]metadata
 		Args: s.args(nil, groups),
 		Each: func(r Row) error {
 			var (
-				ord int64
-				o   metadata.CommittedOffset
+				ord   int64
+				o     metadata.CommittedOffset
+				bytes []byte
 			)
-			err := r.Scan(&ord, (*rowID)(&o.TopicID), &o.Partition, &o.Offset, &o.LeaderEpoch, &o.Metadata)
+			err := r.Scan(&ord, (*rowID)(&o.TopicID), &o.Partition, &o.Offset, &o.LeaderEpoch, &bytes)
 			if err != nil {
 				return err
 			}
+			o.Metadata = string(bytes)
 			results[ord-1] = append(results[ord-1], o)
 			return nil
 		},

@@ -124,7 +124,7 @@ CREATE TABLE group_offsets (
     partition        INTEGER NOT NULL,
     committed_offset BIGINT  NOT NULL,
     leader_epoch     INTEGER NOT NULL,
-    metadata         TEXT    NOT NULL,
+    metadata         BYTEA   NOT NULL,              -- the client's string, which need not be text
     committed_at     BIGINT  NOT NULL,
     PRIMARY KEY (group_id, topic_id, partition)
 ) WITH (fillfactor = 50);

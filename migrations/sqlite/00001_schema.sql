@@ -120,7 +120,7 @@ CREATE TABLE group_offsets (
     partition        INTEGER NOT NULL,
     committed_offset INTEGER NOT NULL,
     leader_epoch     INTEGER NOT NULL,
-    metadata         TEXT    NOT NULL,
+    metadata         BLOB    NOT NULL,              -- the client's string, which need not be text
     committed_at     INTEGER NOT NULL,
     PRIMARY KEY (group_id, topic_id, partition)
 ) STRICT, WITHOUT ROWID;
