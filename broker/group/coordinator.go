@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"time"
+	"unicode/utf8"
 
 	"github.com/google/uuid"
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -33,6 +34,7 @@ type Leases interface {
 // when Run ends is answered then, with COORDINATOR_NOT_AVAILABLE.
 //
 // Besides what they say themselves, all requests may fail with
+//   - INVALID_GROUP_ID: the group's name is no text, or too long.
 //   - NOT_COORDINATOR: another agent leads the group's shard, or this one lost it.
 //   - COORDINATOR_NOT_AVAILABLE: the metadata store can't be asked, or too many
 //     requests wait for it.
@@ -100,17 +102,29 @@ func (c *Coordinator) runTimers(ctx context.Context) {
 
 func (c *Coordinator) now() time.Duration { return time.Since(c.start) }
 
-// shard is the shard of a group.
-func (c *Coordinator) shard(group string) *shard {
-	return c.shards[metadata.GroupShard(group).Partition]
+// maxGroupID is how many bytes the name of a group may have: it is part of a key
+// in the store.
+const maxGroupID = 1024
+
+// begin hands a request to the shard of its group.
+func (c *Coordinator) begin(group string, body any) *call {
+	// What the store can't take would fail the requests of other groups too that
+	// are in the same statement.
+	if len(group) > maxGroupID || !utf8.ValidString(group) || strings.Contains(group, "\x00") {
+		return refusedCall(kerr.InvalidGroupID)
+	}
+	return c.shards[metadata.GroupShard(group).Partition].begin(body)
+}
+
+// refusedCall is a call that was answered at once.
+func refusedCall(err error) *call {
+	c := newCall()
+	c.complete(nil, err)
+	return c
 }
 
 // refused is a request that was answered at once.
-func refused[T any](err error) Pending[T] {
-	p := Pending[T]{newCall()}
-	p.call.complete(nil, err)
-	return p
-}
+func refused[T any](err error) Pending[T] { return Pending[T]{refusedCall(err)} }
 
 // Join waits until the rebalance that it takes part in, or begins, has brought
 // the next generation. Errors are INVALID_GROUP_ID, INVALID_SESSION_TIMEOUT,
@@ -127,7 +141,7 @@ func (c *Coordinator) Join(r JoinRequest) Pending[JoinResponse] {
 	if r.MemberID == "" {
 		r.newMemberID = cmp.Or(r.InstanceID, r.ClientID) + "-" + uuid.NewString()
 	}
-	return Pending[JoinResponse]{c.shard(r.Group).begin(&r)}
+	return Pending[JoinResponse]{c.begin(r.Group, &r)}
 }
 
 // Sync waits for the leader's assignment. Errors are INVALID_GROUP_ID,
@@ -137,7 +151,7 @@ func (c *Coordinator) Sync(r SyncRequest) Pending[SyncResponse] {
 	if r.Group == "" {
 		return refused[SyncResponse](kerr.InvalidGroupID)
 	}
-	return Pending[SyncResponse]{c.shard(r.Group).begin(&r)}
+	return Pending[SyncResponse]{c.begin(r.Group, &r)}
 }
 
 // Heartbeat extends a member's session. Errors are INVALID_GROUP_ID,
@@ -147,7 +161,7 @@ func (c *Coordinator) Heartbeat(r HeartbeatRequest) Pending[struct{}] {
 	if r.Group == "" {
 		return refused[struct{}](kerr.InvalidGroupID)
 	}
-	return Pending[struct{}]{c.shard(r.Group).begin(&r)}
+	return Pending[struct{}]{c.begin(r.Group, &r)}
 }
 
 // Leave removes members. The answer has an error for each, nil if it was
@@ -156,36 +170,36 @@ func (c *Coordinator) Leave(r LeaveRequest) Pending[[]error] {
 	if r.Group == "" {
 		return refused[[]error](kerr.InvalidGroupID)
 	}
-	return Pending[[]error]{c.shard(r.Group).begin(&r)}
+	return Pending[[]error]{c.begin(r.Group, &r)}
 }
 
 // Commit stores offsets. The answer has an error for each: nil, or
 // OFFSET_METADATA_TOO_LARGE. Errors of all are UNKNOWN_MEMBER_ID,
 // FENCED_INSTANCE_ID, ILLEGAL_GENERATION and REBALANCE_IN_PROGRESS.
 func (c *Coordinator) Commit(r CommitRequest) Pending[[]error] {
-	return Pending[[]error]{c.shard(r.Group).begin(&r)}
+	return Pending[[]error]{c.begin(r.Group, &r)}
 }
 
 // Fetch returns all offsets of a group, with every commit that was begun before.
 func (c *Coordinator) Fetch(group string) Pending[[]metadata.CommittedOffset] {
-	return Pending[[]metadata.CommittedOffset]{c.shard(group).begin(&fetchRequest{group})}
+	return Pending[[]metadata.CommittedOffset]{c.begin(group, &fetchRequest{group})}
 }
 
 // DeleteOffsets forgets offsets. The answer has an error for each partition:
 // nil, or GROUP_SUBSCRIBED_TO_TOPIC. Errors of all are GROUP_ID_NOT_FOUND, and
 // NON_EMPTY_GROUP of groups that are not consumers.
 func (c *Coordinator) DeleteOffsets(r DeleteOffsetsRequest) Pending[[]error] {
-	return Pending[[]error]{c.shard(r.Group).begin(&r)}
+	return Pending[[]error]{c.begin(r.Group, &r)}
 }
 
 // Delete forgets a group. Errors are GROUP_ID_NOT_FOUND and NON_EMPTY_GROUP.
 func (c *Coordinator) Delete(group string) Pending[struct{}] {
-	return Pending[struct{}]{c.shard(group).begin(&deleteRequest{group})}
+	return Pending[struct{}]{c.begin(group, &deleteRequest{group})}
 }
 
 // Describe returns a group with its members. With GROUP_ID_NOT_FOUND it is Dead.
 func (c *Coordinator) Describe(group string) Pending[Description] {
-	return Pending[Description]{c.shard(group).begin(&describeRequest{group})}
+	return Pending[Description]{c.begin(group, &describeRequest{group})}
 }
 
 // List returns the groups that this agent coordinates, by name. Groups that

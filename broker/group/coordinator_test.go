@@ -92,6 +92,14 @@ func TestInvalidRequests(t *testing.T) {
 		refusal(t, a.Sync(SyncRequest{}), kerr.InvalidGroupID)
 		refusal(t, a.Heartbeat(HeartbeatRequest{}), kerr.InvalidGroupID)
 		refusal(t, a.Leave(LeaveRequest{}), kerr.InvalidGroupID)
+		for _, id := range []string{"a\x00b", "a\xffb", strings.Repeat("a", maxGroupID+1)} {
+			refusal(t, a.Join(joinRequest(id, "")), kerr.InvalidGroupID)
+			refusal(t, a.Commit(CommitRequest{Membership: Membership{Group: id, Generation: -1}}), kerr.InvalidGroupID)
+			refusal(t, a.Fetch(id), kerr.InvalidGroupID)
+			refusal(t, a.DeleteOffsets(DeleteOffsetsRequest{Group: id}), kerr.InvalidGroupID)
+			refusal(t, a.Delete(id), kerr.InvalidGroupID)
+			refusal(t, a.Describe(id), kerr.InvalidGroupID)
+		}
 	})
 }
 
