@@ -3,6 +3,7 @@ package broker
 import (
 	"context"
 	"sync"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -41,40 +42,47 @@ func (b *Broker) initProducerID(_ context.Context, req *protocol.Request) protoc
 	})
 }
 
-// producerIDBlock is how many producer ids an agent takes at once. What is
-// left of a block when the agent ends is never given out.
+// producerIDBlock is how many producer ids an agent takes at once. What is left
+// of a block is never given out.
 const producerIDBlock = 1000
+
+// producerIDBlockAge is how long ids of a block are given out. The store takes
+// the age of its block for that of an id, when it decides whether a producer that
+// it does not know may have written before; an id that looks much older than it
+// is would be believed to have.
+const producerIDBlockAge = 100 * time.Millisecond
 
 // idBlock gives out producer ids from blocks that the store hands out.
 type idBlock struct {
 	store metadata.Producers
 
 	mu    sync.Mutex
-	first int64 // the next id to be given out
-	left  int64 // ids from first on that are this agent's
+	first int64     // the next id to be given out
+	left  int64     // ids from first on that are this agent's
+	asked time.Time // from before the store was asked for the block
 }
 
 func (p *idBlock) next(ctx context.Context) (int64, error) {
-	for {
-		if id, ok := p.take(); ok {
-			return id, nil
-		}
-		var first int64
-		err := untilKnown(ctx, func() (err error) { // a block is lost at worst
-			first, err = p.store.AllocateProducerIDs(ctx, producerIDBlock)
-			return err
-		})
-		if err != nil {
-			return -1, err
-		}
-		p.refill(first)
+	if id, ok := p.take(); ok {
+		return id, nil
 	}
+	var first int64
+	asked := time.Now()
+	err := untilKnown(ctx, func() (err error) { // a block is lost at worst
+		first, err = p.store.AllocateProducerIDs(ctx, producerIDBlock)
+		return err
+	})
+	if err != nil {
+		return -1, err
+	}
+	p.refill(first+1, asked)
+	return first, nil
 }
 
 func (p *idBlock) take() (id int64, ok bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.left == 0 {
+	if p.left == 0 || time.Since(p.asked) > producerIDBlockAge {
 		return -1, false
 	}
 	id = p.first
@@ -83,9 +91,10 @@ func (p *idBlock) take() (id int64, ok bool) {
 	return id, true
 }
 
-// refill starts a new block; of two that arrive at once the last one counts.
-func (p *idBlock) refill(first int64) {
+// refill keeps the rest of a new block; of two that arrive at once the last one
+// counts.
+func (p *idBlock) refill(first int64, asked time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.first, p.left = first, producerIDBlock
+	p.first, p.left, p.asked = first, producerIDBlock-1, asked
 }
