@@ -217,7 +217,7 @@ func (r *results) measureIdle(b *testing.B, t target) {
 	if led := t.metrics(ctx, b).Sum("streamhouse_agent_lease_count"); int(led) < idleTopics*load.Partitions {
 		b.Fatalf("the agent leads %v partitions", led)
 	}
-	time.Sleep(settleTime)
+	elapse(b, settleTime)
 
 	const queries = "streamhouse_metadata_store_queries_total"
 	values := map[string]float64{}
@@ -226,7 +226,7 @@ func (r *results) measureIdle(b *testing.B, t target) {
 		transactions = func() float64 { return t.transactions(ctx, b) }
 	}
 	cpu, asked, committed := t.cpu(b), t.metrics(ctx, b).Sum(queries), transactions()
-	time.Sleep(*idle)
+	elapse(b, *idle)
 	seconds := idle.Seconds()
 	if t.database != "" {
 		values[transactionsPerSecond] = (transactions() - committed) / seconds
@@ -254,7 +254,7 @@ func (r *results) measureStart(b *testing.B) {
 		}
 	}
 	timeStart(b, agent)
-	time.Sleep(settleTime)
+	elapse(b, settleTime)
 	resident, err := ResidentMiB(agent.PID())
 	if err != nil {
 		b.Fatal(err)
@@ -320,4 +320,17 @@ func machine() string {
 	}
 	return fmt.Sprintf("%s/%s, %d cores of %s, %s, load average before: %s",
 		runtime.GOOS, runtime.GOARCH, runtime.NumCPU(), model, runtime.Version(), load)
+}
+
+// elapse lets the time pass over which something is measured. There is nothing
+// to wait for: that nothing happens is the measurement.
+func elapse(b *testing.B, d time.Duration) {
+	b.Helper()
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-b.Context().Done():
+		b.Fatal(b.Context().Err())
+	}
 }
