@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -89,6 +90,41 @@ func (a *Agent) beat(ctx context.Context) error {
 	}
 	a.lastBeat.Store(&sent)
 	return nil
+}
+
+// Topology reads the cluster's topology from a store.
+type Topology interface {
+	// Topology is that of metadata.Topics.
+	Topology(ctx context.Context, since int64) (*metadata.Topology, error)
+}
+
+// Listed returns a source of topologies that have this agent as one that is
+// alive: it is, for it asks. Where the store has not heard of it for too long,
+// since the database was away or its clock was set, a heartbeat goes first: an
+// agent must not tell clients that there is none.
+func (a *Agent) Listed(source Topology) Topology { return &listed{a, source} }
+
+type listed struct {
+	agent  *Agent
+	source Topology
+}
+
+func (l *listed) Topology(ctx context.Context, since int64) (*metadata.Topology, error) {
+	t, err := l.source.Topology(ctx, since)
+	if err != nil || l.agent.heard(t.Agents) {
+		return t, err
+	}
+	if err := l.agent.beat(ctx); err != nil {
+		l.agent.log.Warn("this agent is not listed, and cannot say that it is alive", "agent", l.agent.self.ID, "error", err)
+		return t, nil // Run sees to it
+	}
+	return l.source.Topology(ctx, since)
+}
+
+// heard says whether the agent is listed with a heartbeat that is not overdue.
+func (a *Agent) heard(agents []metadata.Agent) bool {
+	i := slices.IndexFunc(agents, func(o metadata.Agent) bool { return o.ID == a.self.ID })
+	return i >= 0 && agents[i].HeartbeatAge < a.cfg.HeartbeatInterval*5/4
 }
 
 // pause is the time to the next heartbeat, spread so that agents that started

@@ -256,7 +256,7 @@ func (n *node) assemble(objects objstore.Store, session uuid.UUID, reg *promethe
 	n.reader = fetch.New(s.fetchConfig(debug.SetMemoryLimit(-1)), n.store, objects, leads{n.leases}, fetch.NewMetrics(reg), log)
 	n.topology = topology.NewWatcher(topology.Config{
 		Interval: s.TopologyInterval, AgentFresh: s.LeaseDuration, Broker: static, Deleted: n.reader.Forget,
-	}, n.store, log)
+	}, n.agent.Listed(n.store), log)
 	n.pool = ingest.NewPool(s.Flush, ingest.Environment{
 		AgentID: s.AgentID, Session: session, Leases: n.leases, Objects: objects,
 		Committer: n.store, Observer: n.reader, Metrics: ingest.NewMetrics(reg), Log: log,
