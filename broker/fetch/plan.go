@@ -163,15 +163,21 @@ func (r *Reader) await(ctx context.Context, reqs []Request, o Options) (plans []
 
 // enough says whether the answer may go out before the wait is over.
 func enough(plans []plan, reqs []Request, o Options) bool {
-	var total int64
 	for i := range plans {
 		if plans[i].err != nil {
 			return true
 		}
-		total += min(plans[i].bytes, int64(reqs[i].MaxBytes))
 		if reqs[i].LeaderEpoch >= 0 && reqs[i].LeaderEpoch != plans[i].marks.LeaderEpoch {
 			return true // the client has to hear of the leader epoch
 		}
 	}
-	return total >= o.MinBytes
+	return readable(plans, reqs) >= o.MinBytes
+}
+
+// readable is an upper bound of the bytes that the plans give.
+func readable(plans []plan, reqs []Request) (total int64) {
+	for i := range plans {
+		total += min(plans[i].bytes, int64(reqs[i].MaxBytes))
+	}
+	return total
 }
