@@ -143,7 +143,7 @@ func (c *conn) next() (*exchange, HandlerFunc, *closeError) {
 	case <-c.reading.Done():
 		return nil, nil, ioError(c.reading, c.reading.Err())
 	}
-	x := &exchange{req: Request{Size: size}}
+	x := &exchange{req: Request{Size: size, responses: &c.responses}}
 	if err := c.memory.Acquire(c.reading, int64(size)); err != nil {
 		<-c.slots
 		return nil, nil, ioError(c.reading, err)
@@ -285,6 +285,7 @@ func (c *conn) finish(x *exchange) {
 func (c *conn) release(x *exchange) {
 	c.metrics.requestMemory.Sub(float64(x.req.Size))
 	c.memory.Release(int64(x.req.Size))
+	c.responses.left.Add(x.req.reserved)
 	<-c.slots
 }
 

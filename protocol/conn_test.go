@@ -3,6 +3,7 @@ package protocol
 import (
 	"context"
 	"errors"
+	"maps"
 	"net"
 	"testing"
 	"testing/synctest"
@@ -101,6 +102,33 @@ func TestRequestMemoryIsAwaitedBeforeTheBody(t *testing.T) {
 		c.send(1, heartbeat("a group with a name that is longer than the memory is large"))
 		c.wantEnd()
 		f.wantClosed(closeBadFrame, 1)
+	})
+}
+
+func TestResponseMemoryIsSharedOut(t *testing.T) {
+	g := newGate("a", "b")
+	got := map[string]int64{}
+	handle := func(ctx context.Context, req *Request) Reply {
+		got[req.Body.(*kmsg.HeartbeatRequest).Group] = req.Reserve(2 * minReserve)
+		return g.handle(ctx, req)
+	}
+	inBubble(t, ServerConfig{MaxResponseMemory: 7 * minReserve / 2}, map[int16]HandlerFunc{keyHeartbeat: handle}, func(t *testing.T, f *fixture) {
+		c := f.dial()
+		c.send(1, heartbeat("a"), heartbeat("b"))
+		g.wantBegun(t, "a b")
+		g.open("b") // and is answered after a, until which it keeps its part
+		other := f.dial()
+		other.send(1, heartbeat("c"))
+		other.want(1)
+		g.open("a")
+		c.want(1, 2)
+		synctest.Wait() // given back when they are written
+		other.send(2, heartbeat("d"))
+		other.want(2)
+		want := map[string]int64{"a": 2 * minReserve, "b": 3 * minReserve / 2, "c": minReserve, "d": 2 * minReserve}
+		if !maps.Equal(got, want) {
+			t.Errorf("reserved %v, want %v", got, want)
+		}
 	})
 }
 

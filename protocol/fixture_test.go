@@ -71,6 +71,9 @@ func (f *fixture) checkReleased() {
 	if n := gauge(f.metrics.requestMemory); n != 0 {
 		f.t.Errorf("request_memory_bytes is %v at the end", n)
 	}
+	if n := f.responses.left.Load(); n != f.cfg.MaxResponseMemory {
+		f.t.Errorf("%d of %d bytes of response memory at the end", n, f.cfg.MaxResponseMemory)
+	}
 	if n := gauge(f.metrics.connections); n != 0 {
 		f.t.Errorf("connections is %v at the end", n)
 	}

@@ -3,6 +3,7 @@ package protocol
 import (
 	"context"
 	"net"
+	"sync/atomic"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -24,6 +25,36 @@ type Request struct {
 	Conn          *ConnInfo
 	Size          int       // bytes of the frame, without its size field
 	Received      time.Time // when the frame was complete
+
+	responses *budget
+	reserved  int64 // of responses, until the reply was written
+}
+
+// Reserve takes want bytes of the memory for responses, or what there is of it
+// when many replies wait to be written, but no less than minReserve, so that
+// every request gets on. It returns how many it took; they are given back when
+// the reply was written. The function of a [Later] may call it.
+func (r *Request) Reserve(want int64) int64 {
+	got := r.responses.take(want)
+	r.reserved += got
+	return got
+}
+
+// minReserve is what a reply may have however little memory there is.
+const minReserve = 64 << 10
+
+// budget is memory that is shared out without waiting: who waited would wait for
+// replies that may be behind its own.
+type budget struct{ left atomic.Int64 }
+
+func (b *budget) take(want int64) int64 {
+	for {
+		left := b.left.Load()
+		got := min(want, max(left, minReserve))
+		if b.left.CompareAndSwap(left, left-got) {
+			return got
+		}
+	}
 }
 
 // ConnInfo describes a connection. A value never changes once a request carries

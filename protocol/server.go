@@ -31,6 +31,10 @@ type ServerConfig struct {
 	// request's size and 64 MiB. Default 512 MiB.
 	MaxRequestMemory int64
 
+	// MaxResponseMemory is how many bytes of responses, over all connections,
+	// requests may reserve until they are written. Default 256 MiB.
+	MaxResponseMemory int64
+
 	// MaxConnections is how many connections may be open. Further ones are closed
 	// at once. Default 10,000.
 	MaxConnections int
@@ -52,6 +56,7 @@ func (c ServerConfig) withDefaults() ServerConfig {
 	c.MaxFrameBytes = orDefault(c.MaxFrameBytes, 100<<20)
 	c.MaxInFlightPerConn = orDefault(c.MaxInFlightPerConn, 100)
 	c.MaxRequestMemory = orDefault(c.MaxRequestMemory, 512<<20)
+	c.MaxResponseMemory = orDefault(c.MaxResponseMemory, 256<<20)
 	c.MaxConnections = orDefault(c.MaxConnections, 10_000)
 	c.IdleTimeout = orDefault(c.IdleTimeout, 10*time.Minute)
 	c.ReadTimeout = orDefault(c.ReadTimeout, 30*time.Second)
@@ -74,8 +79,9 @@ type Server struct {
 	apis    []apiMetrics // by key
 	log     *slog.Logger
 
-	memory *semaphore.Weighted // bytes of requests in flight
-	places chan struct{}       // a token for each open connection
+	memory    *semaphore.Weighted // bytes of requests in flight
+	responses budget              // bytes of their responses
+	places    chan struct{}       // a token for each open connection
 
 	drain context.Context // ended by Shutdown: no more reading
 	force context.Context // ended when Shutdown's time is over: no more anything
@@ -101,6 +107,7 @@ func NewServer(cfg ServerConfig, router *Router, metrics *Metrics, log *slog.Log
 		memory: semaphore.NewWeighted(cfg.MaxRequestMemory),
 		places: make(chan struct{}, cfg.MaxConnections),
 	}
+	s.responses.left.Store(cfg.MaxResponseMemory)
 	for _, k := range router.supported {
 		s.apis[k.ApiKey] = metrics.forAPI(k.ApiKey)
 	}
