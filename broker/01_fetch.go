@@ -36,7 +36,9 @@ func (b *Broker) fetch(_ context.Context, req *protocol.Request) protocol.Reply 
 	}
 	resp.SessionID = session.ID
 	return protocol.Later(func(ctx context.Context) kmsg.Response {
-		b.fetchSession(ctx, r, session, resp)
+		o := fetchOptions(r)
+		o.Reserve = req.Reserve
+		b.fetchSession(ctx, r, session, o, resp)
 		return resp
 	})
 }
@@ -67,7 +69,7 @@ func sessionRequest(r *kmsg.FetchRequest) fetch.SessionRequest {
 }
 
 // fetchSession reads all partitions of a session and fills in the response.
-func (b *Broker) fetchSession(ctx context.Context, r *kmsg.FetchRequest, session *fetch.SessionFetch, resp *kmsg.FetchResponse) {
+func (b *Broker) fetchSession(ctx context.Context, r *kmsg.FetchRequest, session *fetch.SessionFetch, o fetch.Options, resp *kmsg.FetchResponse) {
 	answers := make([]kmsg.FetchResponseTopicPartition, len(session.Partitions))
 	var reqs []fetch.Request
 	var at []int // the partition of each request
@@ -82,7 +84,6 @@ func (b *Broker) fetchSession(ctx context.Context, r *kmsg.FetchRequest, session
 		reqs = append(reqs, fetch.Request{Key: key, Offset: p.Offset, MaxBytes: p.MaxBytes, LeaderEpoch: p.LeaderEpoch})
 		at = append(at, i)
 	}
-	o := fetchOptions(r)
 	if len(reqs) < len(answers) {
 		o.MaxWait = 0 // there is something to say already
 	}

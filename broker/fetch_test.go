@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/streamhouse/streamhouse/broker/fetch"
@@ -24,8 +25,8 @@ func TestFetchOptionsAreBounded(t *testing.T) {
 			fetch.Options{MaxWait: maxFetchWait, MinBytes: maxFetchBytes, MaxBytes: maxFetchBytes},
 		},
 	} {
-		if got := fetchOptions(&tc.asked); got != tc.want {
-			t.Errorf("%s: %+v, want %+v", name, got, tc.want)
+		if diff := cmp.Diff(tc.want, fetchOptions(&tc.asked)); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", name, diff)
 		}
 	}
 }

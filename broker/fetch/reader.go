@@ -66,6 +66,9 @@ type Options struct {
 	MaxBytes      int64         // over all partitions
 	MaxWait       time.Duration // the longest wait for MinBytes
 	ReadCommitted bool
+	// Reserve, if not nil, is told once how many bytes there are to be read, and
+	// returns how many of them may be.
+	Reserve func(bytes int64) int64
 }
 
 // Result is one partition's answer.
@@ -87,6 +90,11 @@ type Result struct {
 // which are exceeded by no more than that batch.
 func (r *Reader) Fetch(ctx context.Context, reqs []Request, o Options) []Result {
 	plans, since := r.await(ctx, reqs, o)
+	if o.Reserve != nil {
+		if n := readable(plans, reqs); n > 0 {
+			o.MaxBytes = o.Reserve(min(n, o.MaxBytes))
+		}
+	}
 	results := r.read(ctx, reqs, plans, o)
 	r.metrics.fetched(since, results)
 	return results
