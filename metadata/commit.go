@@ -17,7 +17,8 @@ type Commit struct {
 // CommitObject is one uploaded object, or one small flush whose batches are
 // kept inline in the index.
 type CommitObject struct {
-	// ID names the object and is the commit's idempotency key.
+	// ID names the object and is the commit's idempotency key. It is one of
+	// segment.NewID, no older than CommitMaxAge.
 	ID segment.ID
 	// Size is the object's length in bytes; 0 if nothing was uploaded and
 	// every batch is inline.
@@ -55,7 +56,7 @@ const (
 	UnknownPartition                   // topic deleted or never there
 	OutOfOrderSequence                 // a gap, or a duplicate older than the last five
 	InvalidProducerEpoch               // a newer epoch of the producer has written
-	ObjectClaimed                      // a collector claimed the object's name first; the object may be gone
+	ObjectClaimed                      // a collector claimed the object's name first, and it may be gone; or its id is older than CommitMaxAge
 )
 
 // CommitResult is the outcome of one batch.
@@ -72,7 +73,8 @@ type Committer interface {
 	// Commit accepts or refuses each batch alone and returns the results by
 	// object and batch. It is atomic, and idempotent by object id: an object
 	// that was committed before gets its first results again, even if its
-	// agent was fenced since.
+	// agent was fenced since, for CommitRetention at least; then ObjectClaimed,
+	// whatever they were.
 	//
 	// ErrUnavailable: nothing was changed. Any other error leaves the outcome
 	// unknown: the caller must call again with the same objects until it gets

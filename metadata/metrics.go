@@ -213,6 +213,10 @@ func (m *measured) ClaimOrphans(ctx context.Context, ids []segment.ID) ([]segmen
 	})
 }
 
+func (m *measured) Prune(ctx context.Context) (int64, error) {
+	return measure1(ctx, m, "Prune", m.store.Prune)
+}
+
 func (m *measured) Acquire(ctx context.Context, agentID string, ttl time.Duration, keys []lease.Key) ([]lease.Result, error) {
 	return measure1(ctx, m, "Acquire", func(ctx context.Context) ([]lease.Result, error) {
 		return m.store.Acquire(ctx, agentID, ttl, keys)

@@ -18,6 +18,7 @@ type Store interface {
 	Producers
 	Offsets
 	Objects
+	Pruner
 	lease.Store
 
 	// Ping asks the database for a sign of life.

@@ -14,10 +14,14 @@ import (
 	"github.com/streamhouse/streamhouse/segment"
 )
 
+// Exec runs a statement on a store's database behind its back, which is how time
+// passes in tests.
+type Exec func(ctx context.Context, sql string, args ...any) error
+
 // Run runs the suite on a store that open opens on an empty database and closes
 // at the test's end.
-func Run(t *testing.T, open func(t testing.TB) metadata.Store) {
-	store := open(t)
+func Run(t *testing.T, open func(t testing.TB) (metadata.Store, Exec)) {
+	store, exec := open(t)
 	for _, group := range []struct {
 		name  string
 		tests []test
@@ -34,12 +38,13 @@ func Run(t *testing.T, open func(t testing.TB) metadata.Store) {
 		{"Producers", producerTests},
 		{"Offsets", offsetTests},
 		{"Objects", objectTests},
+		{"Prune", pruneTests},
 		{"Concurrency", concurrencyTests},
 		{"Model", modelTests},
 	} {
 		t.Run(group.name, func(t *testing.T) {
 			for _, tc := range group.tests {
-				t.Run(tc.name, func(t *testing.T) { tc.run(newEnv(t, store)) })
+				t.Run(tc.name, func(t *testing.T) { tc.run(newEnv(t, store, exec)) })
 			}
 		})
 	}
@@ -58,13 +63,14 @@ type env struct {
 	*testing.T
 	ctx   context.Context
 	store metadata.Store
+	exec  Exec
 	agent string // this test's own
 }
 
-func newEnv(t *testing.T, store metadata.Store) *env {
+func newEnv(t *testing.T, store metadata.Store, exec Exec) *env {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	t.Cleanup(cancel)
-	return &env{T: t, ctx: ctx, store: store, agent: "agent-" + uuid.NewString()}
+	return &env{T: t, ctx: ctx, store: store, exec: exec, agent: "agent-" + uuid.NewString()}
 }
 
 // ok ends the test if there is an error.

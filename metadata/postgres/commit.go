@@ -10,7 +10,7 @@ import (
 )
 
 const commitSQL = `SELECT outcomes, base_offsets, append_times, log_starts FROM commit_objects(
-	$1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21)`
+	$1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23)`
 
 // Commit implements metadata.Committer.
 func (s *Store) Commit(ctx context.Context, c *metadata.Commit) ([][]metadata.CommitResult, error) {
@@ -51,6 +51,7 @@ type commitArgs struct {
 	agentID     string
 	objectIDs   [][]byte
 	objectSizes []int64
+	objectTimes []int64
 
 	topicIDs     [][]byte
 	partitionIDs []int32
@@ -90,6 +91,7 @@ func newCommitArgs(c *metadata.Commit) *commitArgs {
 		agentID:            c.AgentID,
 		objectIDs:          make([][]byte, 0, len(c.Objects)), // never nil, which would be NULL
 		objectSizes:        make([]int64, 0, len(c.Objects)),
+		objectTimes:        make([]int64, 0, len(c.Objects)),
 		topicIDs:           [][]byte{},
 		partitionIDs:       []int32{},
 		partitions:         make(map[lease.Key]int32),
@@ -113,6 +115,7 @@ func newCommitArgs(c *metadata.Commit) *commitArgs {
 		o := &c.Objects[i]
 		a.objectIDs = append(a.objectIDs, o.ID[:])
 		a.objectSizes = append(a.objectSizes, o.Size)
+		a.objectTimes = append(a.objectTimes, o.CreatedAt())
 		for j := range o.Batches {
 			a.add(&o.Batches[j], o.Size == 0)
 		}
@@ -172,9 +175,9 @@ func (a *commitArgs) producer(partition int32, id int64) int32 {
 // list returns the arguments in the function's order.
 func (a *commitArgs) list() []any {
 	return []any{
-		a.agentID, a.objectIDs, a.objectSizes, a.topicIDs, a.partitionIDs, a.producerPartitions, a.producerIDs,
+		a.agentID, a.objectIDs, a.objectSizes, a.objectTimes, a.topicIDs, a.partitionIDs, a.producerPartitions, a.producerIDs,
 		a.batchObjects, a.batchPartitions, a.batchProducers, a.batchLeaderEpochs, a.batchPositions, a.batchLengths,
 		a.batchRecords, a.batchEpochs, a.batchSequences, a.batchTimestamps, a.batchLogAppend, a.payload,
-		metadata.ProducerWindow, metadata.ProducerExpiry.Milliseconds(),
+		metadata.CommitMaxAge.Milliseconds(), metadata.ProducerWindow, metadata.ProducerExpiry.Milliseconds(),
 	}
 }

@@ -1,6 +1,7 @@
 package postgres_test
 
 import (
+	"context"
 	"testing"
 
 	"github.com/streamhouse/streamhouse/internal/testdb"
@@ -11,7 +12,15 @@ import (
 )
 
 func TestMetadata(t *testing.T) {
-	metadatatest.Run(t, func(t testing.TB) metadata.Store { return open(t, testdb.Postgres(t)) })
+	metadatatest.Run(t, func(t testing.TB) (metadata.Store, metadatatest.Exec) {
+		e := &faultEnv{url: testdb.Postgres(t)}
+		store := open(t, e.url)
+		behind := e.connect(t)
+		return store, func(ctx context.Context, sql string, args ...any) error {
+			_, err := behind.Exec(ctx, sql, args...)
+			return err
+		}
+	})
 }
 
 func TestLeases(t *testing.T) {

@@ -42,6 +42,9 @@ func (dialect) Now() string { return "floor(extract(epoch FROM clock_timestamp()
 // ForUpdate implements sqlstore.Dialect.
 func (dialect) ForUpdate() string { return "FOR NO KEY UPDATE" }
 
+// ForUpdateSkipLocked implements sqlstore.Dialect.
+func (dialect) ForUpdateSkipLocked() string { return "FOR UPDATE SKIP LOCKED" }
+
 // Classify implements sqlstore.Dialect.
 func (dialect) Classify(err error) sqlstore.Class { return classify(err) }
 

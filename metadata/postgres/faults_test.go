@@ -126,7 +126,7 @@ func (e *faultEnv) warm(t *testing.T, topic uuid.UUID) {
 }
 
 // connect opens a connection of the test's own, straight to the server.
-func (e *faultEnv) connect(t *testing.T) *pgx.Conn {
+func (e *faultEnv) connect(t testing.TB) *pgx.Conn {
 	t.Helper()
 	conn, err := pgx.Connect(t.Context(), e.url)
 	if err != nil {

@@ -10,10 +10,7 @@ import (
 
 // Acquire implements lease.Store.
 func (s *Store) Acquire(ctx context.Context, agentID string, ttl time.Duration, keys []lease.Key) ([]lease.Result, error) {
-	topicIDs, partitionIDs := make([][]byte, len(keys)), make([]int32, len(keys))
-	for i, k := range keys {
-		topicIDs[i], partitionIDs[i] = k.TopicID[:], k.Partition
-	}
+	topicIDs, partitionIDs := sqlstore.SplitKeys(keys, func(k lease.Key) lease.Key { return k })
 	results := make([]lease.Result, 0, len(keys))
 	err := call(ctx, s.others, "acquire leases", sqlstore.Stmt{
 		SQL:  `SELECT known, granted, holder, epoch, leader_epoch, expires_in_ms FROM acquire_leases($1, $2, $3, $4)`,
@@ -49,7 +46,7 @@ func (s *Store) Acquire(ctx context.Context, agentID string, ttl time.Duration, 
 
 // Renew implements lease.Store.
 func (s *Store) Renew(ctx context.Context, agentID string, ttl time.Duration, terms []lease.Term) ([]lease.Term, error) {
-	topicIDs, partitionIDs, leaderEpochs := columns(terms)
+	topicIDs, partitionIDs, leaderEpochs := sqlstore.SplitTerms(terms)
 	var renewed []lease.Term
 	err := call(ctx, s.renewals, "renew leases", sqlstore.Stmt{
 		SQL:  `SELECT number, epoch FROM renew_leases($1, $2, $3, $4, $5)`,
@@ -74,18 +71,9 @@ func (s *Store) Renew(ctx context.Context, agentID string, ttl time.Duration, te
 
 // Release implements lease.Store.
 func (s *Store) Release(ctx context.Context, agentID string, terms []lease.Term) error {
-	topicIDs, partitionIDs, leaderEpochs := columns(terms)
+	topicIDs, partitionIDs, leaderEpochs := sqlstore.SplitTerms(terms)
 	return call(ctx, s.others, "release leases", sqlstore.Stmt{
 		SQL:  `SELECT release_leases($1, $2, $3, $4)`,
 		Args: []any{agentID, topicIDs, partitionIDs, leaderEpochs},
 	})
-}
-
-// columns turns terms into array parameters.
-func columns(terms []lease.Term) (topicIDs [][]byte, partitionIDs, leaderEpochs []int32) {
-	topicIDs, partitionIDs, leaderEpochs = make([][]byte, len(terms)), make([]int32, len(terms)), make([]int32, len(terms))
-	for i := range terms {
-		topicIDs[i], partitionIDs[i], leaderEpochs[i] = terms[i].TopicID[:], terms[i].Partition, terms[i].LeaderEpoch
-	}
-	return topicIDs, partitionIDs, leaderEpochs
 }

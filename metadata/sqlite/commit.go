@@ -78,12 +78,13 @@ func (t *transaction) commit(ctx context.Context, obj *metadata.CommitObject) ([
 	if err != nil {
 		return nil, err
 	}
-	if again && state == "live" {
+	if again && state == "live" && stored != nil {
 		return decodeResults(stored, len(obj.Batches))
 	}
+	outdated := obj.CreatedAt() < t.now-metadata.CommitMaxAge.Milliseconds()
 	results := make([]metadata.CommitResult, len(obj.Batches))
 	for i := range obj.Batches {
-		if again {
+		if again || outdated {
 			results[i] = refused(metadata.ObjectClaimed, -1)
 		} else if results[i], err = t.append(ctx, &obj.Batches[i]); err != nil {
 			return nil, err

@@ -227,6 +227,9 @@ func (dialect) Now() string { return `CAST(unixepoch('now', 'subsec') * 1000 AS 
 // ForUpdate implements sqlstore.Dialect: there is one writer.
 func (dialect) ForUpdate() string { return "" }
 
+// ForUpdateSkipLocked implements sqlstore.Dialect.
+func (dialect) ForUpdateSkipLocked() string { return "" }
+
 // Classify implements sqlstore.Dialect.
 func (dialect) Classify(err error) sqlstore.Class {
 	var reported *sqlite.Error

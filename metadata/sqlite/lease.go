@@ -19,26 +19,72 @@ func (c *conn) now(ctx context.Context) (now int64, err error) {
 	return now, err
 }
 
+// nextVersion stamps a row; bumpVersion follows in the same transaction.
+const (
+	nextVersion = `(SELECT version + 1 FROM cluster)`
+	bumpVersion = `UPDATE cluster SET version = version + 1`
+)
+
+// inputKeys and inputTerms are the tables that a call is about: however many rows
+// they have, each step is one statement.
+func inputKeys(first int) string { return dialect{}.Input("i", first, sqlstore.KeyColumns...) }
+
+func inputTerms(first int) string { return dialect{}.Input("i", first, sqlstore.TermColumns...) }
+
+// The statements. An UPDATE returns columns of its own table only, so that its
+// rows are found by their keys.
+var (
+	acquireFree = `UPDATE partitions AS p
+		SET leader_agent_id = $1, epoch = p.epoch + 1, leader_epoch = p.leader_epoch + 1,
+			lease_expires_at = $3, changed_version = ` + nextVersion + `
+		FROM ` + inputKeys(4) + `
+		WHERE p.topic_id = i.topic_id AND p.partition = i.partition
+			AND (p.leader_agent_id IS NULL OR p.leader_agent_id = $1 OR p.lease_expires_at <= $2)
+		RETURNING ` + termColumns
+	recordEpochs = `INSERT INTO leader_epochs (topic_id, partition, leader_epoch, start_offset, agent_id, since)
+		SELECT p.topic_id, p.partition, p.leader_epoch, p.high_watermark, p.leader_agent_id, $1
+		FROM ` + inputKeys(2) + ` JOIN partitions p ON p.topic_id = i.topic_id AND p.partition = i.partition`
+	findHolders = `SELECT i.ord, p.leader_agent_id, p.leader_epoch, p.lease_expires_at
+		FROM ` + inputKeys(1) + ` JOIN partitions p ON p.topic_id = i.topic_id AND p.partition = i.partition`
+	renewTerms = `UPDATE partitions AS p SET epoch = p.epoch + 1, lease_expires_at = ` + dialect{}.Now() + ` + $2
+		FROM ` + inputTerms(3) + ofTerms + ` RETURNING ` + termColumns
+	releaseTerms = `UPDATE partitions AS p SET leader_agent_id = NULL, lease_expires_at = 0, changed_version = ` + nextVersion + `
+		FROM ` + inputTerms(2) + ofTerms
+)
+
+// ofTerms selects the rows of the terms whose leadership goes on.
+const ofTerms = ` WHERE p.topic_id = i.topic_id AND p.partition = i.partition AND p.leader_agent_id = $1 AND p.leader_epoch = i.leader_epoch`
+
+// termColumns are what scanTerm scans.
+const termColumns = `topic_id, partition, epoch, leader_epoch`
+
+func scanTerm(r sqlstore.Row) (t lease.Term, err error) {
+	err = r.Scan((*sqlstore.ID)(&t.TopicID), &t.Partition, &t.Epoch, &t.LeaderEpoch)
+	return t, err
+}
+
 // Acquire implements lease.Store.
 func (s *Store) Acquire(ctx context.Context, agentID string, ttl time.Duration, keys []lease.Key) ([]lease.Result, error) {
-	results := make([]lease.Result, len(keys))
+	var results []lease.Result
 	err := s.transact(ctx, "acquire leases", func(ctx context.Context, c *conn) error {
 		now, err := c.now(ctx)
 		if err != nil {
 			return err
 		}
-		granted := false
+		granted, err := c.acquire(ctx, agentID, now, ttl, keys)
+		if err != nil {
+			return err
+		}
+		results = make([]lease.Result, len(keys))
+		var refused []int // numbers of keys
 		for i, k := range keys {
-			if results[i], err = c.acquire(ctx, agentID, now, ttl, k); err != nil {
-				return err
+			if term, ok := granted[k]; ok {
+				results[i] = lease.Result{Term: term}
+			} else {
+				refused = append(refused, i)
 			}
-			granted = granted || results[i].Err == nil
 		}
-		if !granted {
-			return nil
-		}
-		_, err = c.exec(ctx, bumpVersion)
-		return err
+		return c.explain(ctx, now, keys, refused, results)
 	})
 	if err != nil {
 		return nil, err
@@ -46,53 +92,55 @@ func (s *Store) Acquire(ctx context.Context, agentID string, ttl time.Duration, 
 	return results, nil
 }
 
-// nextVersion stamps a row; bumpVersion follows in the same transaction.
-const (
-	nextVersion = `(SELECT version + 1 FROM cluster)`
-	bumpVersion = `UPDATE cluster SET version = version + 1`
-)
-
-// acquire grants or refuses one key.
-func (c *conn) acquire(ctx context.Context, agentID string, now int64, ttl time.Duration, k lease.Key) (lease.Result, error) {
-	term := lease.Term{Key: k}
-	granted, err := c.get(ctx, `UPDATE partitions
-		SET leader_agent_id = $1, epoch = epoch + 1, leader_epoch = leader_epoch + 1,
-			lease_expires_at = $3, changed_version = `+nextVersion+`
-		WHERE topic_id = $4 AND partition = $5
-			AND (leader_agent_id IS NULL OR leader_agent_id = $1 OR lease_expires_at <= $2)
-		RETURNING epoch, leader_epoch`,
-		[]any{agentID, now, now + ttl.Milliseconds(), k.TopicID[:], k.Partition}, &term.Epoch, &term.LeaderEpoch)
-	if err != nil {
-		return lease.Result{}, err
+// acquire grants the keys that are free.
+func (c *conn) acquire(ctx context.Context, agentID string, now int64, ttl time.Duration, keys []lease.Key) (map[lease.Key]lease.Term, error) {
+	granted := make(map[lease.Key]lease.Term, len(keys))
+	var taken []lease.Key
+	err := c.run(ctx, &sqlstore.Stmt{
+		SQL:  acquireFree,
+		Args: append([]any{agentID, now, now + ttl.Milliseconds()}, keyArgs(keys)...),
+		Each: func(r sqlstore.Row) error {
+			t, err := scanTerm(r)
+			granted[t.Key] = t
+			taken = append(taken, t.Key)
+			return err
+		},
+	})
+	if err != nil || len(taken) == 0 {
+		return nil, err
 	}
-	if granted {
-		_, err := c.exec(ctx, `INSERT INTO leader_epochs (topic_id, partition, leader_epoch, start_offset, agent_id, since)
-			SELECT topic_id, partition, leader_epoch, high_watermark, leader_agent_id, $3
-			FROM partitions WHERE topic_id = $1 AND partition = $2`, k.TopicID[:], k.Partition, now)
-		return lease.Result{Term: term}, err
-	}
-	var (
-		holder  lease.Holder
-		expires int64
-	)
-	known, err := c.get(ctx, `SELECT leader_agent_id, leader_epoch, lease_expires_at FROM partitions
-		WHERE topic_id = $1 AND partition = $2`,
-		[]any{k.TopicID[:], k.Partition}, &holder.AgentID, &holder.LeaderEpoch, &expires)
-	if err != nil {
-		return lease.Result{}, err
-	}
-	if !known {
-		return lease.Result{Err: lease.ErrUnknownKey}, nil
-	}
-	holder.ExpiresIn = time.Duration(expires-now) * time.Millisecond
-	return lease.Result{Err: &lease.HeldByOtherError{Key: k, Holder: holder}}, nil
+	return granted, c.Run(ctx,
+		sqlstore.Stmt{SQL: recordEpochs, Args: append([]any{now}, keyArgs(taken)...)},
+		sqlstore.Stmt{SQL: bumpVersion})
 }
 
-// ofTerm selects the row of a term whose leadership goes on.
-const ofTerm = ` WHERE topic_id = $1 AND partition = $2 AND leader_agent_id = $3 AND leader_epoch = $4`
-
-func termArgs(agentID string, t *lease.Term) []any {
-	return []any{t.TopicID[:], t.Partition, agentID, t.LeaderEpoch}
+// explain gives the keys that were refused their results: who holds them.
+func (c *conn) explain(ctx context.Context, now int64, keys []lease.Key, refused []int, results []lease.Result) error {
+	if len(refused) == 0 {
+		return nil
+	}
+	asked := make([]lease.Key, len(refused))
+	for i, n := range refused {
+		asked[i] = keys[n]
+		results[n] = lease.Result{Err: lease.ErrUnknownKey}
+	}
+	return c.run(ctx, &sqlstore.Stmt{
+		SQL:  findHolders,
+		Args: keyArgs(asked),
+		Each: func(r sqlstore.Row) error {
+			var (
+				ord     int
+				holder  lease.Holder
+				expires int64
+			)
+			if err := r.Scan(&ord, &holder.AgentID, &holder.LeaderEpoch, &expires); err != nil {
+				return err
+			}
+			holder.ExpiresIn = time.Duration(expires-now) * time.Millisecond
+			results[refused[ord-1]] = lease.Result{Err: &lease.HeldByOtherError{Key: asked[ord-1], Holder: holder}}
+			return nil
+		},
+	})
 }
 
 // Renew implements lease.Store.
@@ -100,22 +148,15 @@ func (s *Store) Renew(ctx context.Context, agentID string, ttl time.Duration, te
 	var renewed []lease.Term
 	err := s.transact(ctx, "renew leases", func(ctx context.Context, c *conn) error {
 		renewed = make([]lease.Term, 0, len(terms))
-		now, err := c.now(ctx)
-		if err != nil {
-			return err
-		}
-		for i := range terms {
-			t := terms[i]
-			led, err := c.get(ctx, `UPDATE partitions SET epoch = epoch + 1, lease_expires_at = $5`+ofTerm+` RETURNING epoch`,
-				append(termArgs(agentID, &t), now+ttl.Milliseconds()), &t.Epoch)
-			if err != nil {
-				return err
-			}
-			if led {
+		return c.run(ctx, &sqlstore.Stmt{
+			SQL:  renewTerms,
+			Args: append([]any{agentID, ttl.Milliseconds()}, termArgs(terms)...),
+			Each: func(r sqlstore.Row) error {
+				t, err := scanTerm(r)
 				renewed = append(renewed, t)
-			}
-		}
-		return nil
+				return err
+			},
+		})
 	})
 	if err != nil {
 		return nil, err
@@ -126,19 +167,21 @@ func (s *Store) Renew(ctx context.Context, agentID string, ttl time.Duration, te
 // Release implements lease.Store.
 func (s *Store) Release(ctx context.Context, agentID string, terms []lease.Term) error {
 	return s.transact(ctx, "release leases", func(ctx context.Context, c *conn) error {
-		released := int64(0)
-		for i := range terms {
-			n, err := c.exec(ctx, `UPDATE partitions SET leader_agent_id = NULL, lease_expires_at = 0,
-				changed_version = `+nextVersion+ofTerm, termArgs(agentID, &terms[i])...)
-			if err != nil {
-				return err
-			}
-			released += n
+		released, err := c.exec(ctx, releaseTerms, append([]any{agentID}, termArgs(terms)...)...)
+		if err != nil || released == 0 {
+			return err
 		}
-		if released == 0 {
-			return nil
-		}
-		_, err := c.exec(ctx, bumpVersion)
+		_, err = c.exec(ctx, bumpVersion)
 		return err
 	})
+}
+
+// keyArgs and termArgs are the arguments of inputKeys and inputTerms.
+func keyArgs(keys []lease.Key) []any {
+	topics, partitions := sqlstore.SplitKeys(keys, func(k lease.Key) lease.Key { return k })
+	return dialect{}.InputArgs(topics, partitions)
+}
+
+func termArgs(terms []lease.Term) []any {
+	return dialect{}.InputArgs(sqlstore.SplitTerms(terms))
 }

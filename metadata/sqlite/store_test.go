@@ -38,6 +38,14 @@ func openAt(t testing.TB, path string) *Store {
 	return s
 }
 
+// exec runs a statement behind the store's back.
+func (s *Store) exec(ctx context.Context, text string, args ...any) error {
+	return s.transact(ctx, "exec", func(ctx context.Context, c *conn) error {
+		_, err := c.exec(ctx, text, args...)
+		return err
+	})
+}
+
 func openNew(t testing.TB) *Store {
 	return openAt(t, filepath.Join(t.TempDir(), "data", "metadata.db"))
 }
@@ -45,7 +53,10 @@ func openNew(t testing.TB) *Store {
 // The suite runs through the metrics, which it so tests as well.
 func TestStore(t *testing.T) {
 	reg := prometheus.NewRegistry()
-	metadatatest.Run(t, func(t testing.TB) metadata.Store { return metadata.WithMetrics(openNew(t), reg) })
+	metadatatest.Run(t, func(t testing.TB) (metadata.Store, metadatatest.Exec) {
+		s := openNew(t)
+		return metadata.WithMetrics(s, reg), s.exec
+	})
 
 	families, err := reg.Gather()
 	if err != nil {
@@ -202,11 +213,8 @@ func TestAnExpiredProducerGoesOn(t *testing.T) {
 	if got := outcome(id); got != metadata.OutOfOrderSequence {
 		t.Errorf("a young producer: outcome %d", got)
 	}
-	if err := s.transact(t.Context(), "age", func(ctx context.Context, c *conn) error {
-		_, err := c.exec(ctx, `UPDATE producer_id_blocks SET allocated_at = allocated_at - $1`,
-			metadata.ProducerExpiry.Milliseconds()+1000)
-		return err
-	}); err != nil {
+	if err := s.exec(t.Context(), `UPDATE producer_id_blocks SET allocated_at = allocated_at - $1`,
+		metadata.ProducerExpiry.Milliseconds()+1000); err != nil {
 		t.Fatal(err)
 	}
 	if got := outcome(id + 9); got != metadata.Committed {
@@ -309,5 +317,27 @@ func TestACallThatIsGivenUpBeforeItBeganChangedNothing(t *testing.T) {
 	marks, err := s.Watermarks(t.Context(), []lease.Key{terms[0].Key})
 	if err != nil || marks[0].High != 0 {
 		t.Errorf("watermarks %+v, %v", marks[0], err)
+	}
+}
+
+func BenchmarkRenew1000(b *testing.B) {
+	s := openNew(b)
+	terms := leadNew(b, s, 1000)
+	b.ReportAllocs()
+	for b.Loop() {
+		if renewed, err := s.Renew(b.Context(), "a1", time.Hour, terms); err != nil || len(renewed) != len(terms) {
+			b.Fatal(len(renewed), err)
+		}
+	}
+}
+
+func BenchmarkAcquire1000(b *testing.B) {
+	s := openNew(b)
+	keys := newKeys(b, s, 1000)
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := s.Acquire(b.Context(), "a1", time.Hour, keys); err != nil {
+			b.Fatal(err)
+		}
 	}
 }

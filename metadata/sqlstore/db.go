@@ -94,6 +94,9 @@ type Dialect interface {
 	// ForUpdate returns the clause that ends a SELECT which locks the rows it
 	// returns until the end of the transaction, but not against a reader.
 	ForUpdate() string
+	// ForUpdateSkipLocked is the same, but for rows that are locked already: they
+	// are left out, so that nothing is waited for.
+	ForUpdateSkipLocked() string
 	// Classify judges an error that DB returned. It is not called for nil.
 	Classify(err error) Class
 }

@@ -6,14 +6,14 @@ import (
 	"github.com/google/uuid"
 )
 
-// rowID scans an id of 16 bytes; NULL is the nil id.
-type rowID uuid.UUID
+// ID scans an id of 16 bytes; NULL is the nil id.
+type ID uuid.UUID
 
 // Scan implements sql.Scanner, which pgx honours as well.
-func (id *rowID) Scan(src any) error {
+func (id *ID) Scan(src any) error {
 	switch b := src.(type) {
 	case nil:
-		*id = rowID{}
+		*id = ID{}
 		return nil
 	case []byte:
 		if len(b) == len(id) {

@@ -75,7 +75,7 @@ func (s *Store) LogSizes(ctx context.Context, topics []uuid.UUID) (map[lease.Key
 				k    lease.Key
 				size int64
 			)
-			err := r.Scan((*rowID)(&k.TopicID), &k.Partition, &size)
+			err := r.Scan((*ID)(&k.TopicID), &k.Partition, &size)
 			sizes[k] = size
 			return err
 		},
@@ -134,7 +134,7 @@ func (s *Store) ClaimOrphans(ctx context.Context, ids []segment.ID) ([]segment.I
 				Args: args,
 				Each: func(r Row) error {
 					var id segment.ID
-					err := r.Scan((*rowID)(&id))
+					err := r.Scan((*ID)(&id))
 					claimed = append(claimed, id)
 					return err
 				},

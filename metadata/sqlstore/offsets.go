@@ -109,7 +109,7 @@ func (s *Store) FetchOffsets(ctx context.Context, groups []string) ([][]metadata
 				o     metadata.CommittedOffset
 				bytes []byte
 			)
-			err := r.Scan(&ord, (*rowID)(&o.TopicID), &o.Partition, &o.Offset, &o.LeaderEpoch, &bytes)
+			err := r.Scan(&ord, (*ID)(&o.TopicID), &o.Partition, &o.Offset, &o.LeaderEpoch, &bytes)
 			if err != nil {
 				return err
 			}
@@ -132,9 +132,9 @@ func (s *Store) DeleteOffsets(ctx context.Context, agentID string, shard lease.T
 		Args: append(fence[:4:4], group),
 	}
 	if keys != nil {
-		topics, partitions := splitKeys(keys, func(k lease.Key) lease.Key { return k })
+		topics, partitions := SplitKeys(keys, func(k lease.Key) lease.Key { return k })
 		stmt.SQL += ` AND (topic_id, partition) IN (SELECT i.topic_id, i.partition FROM ` +
-			s.d.Input("i", 6, keyColumns...) + `)`
+			s.d.Input("i", 6, KeyColumns...) + `)`
 		stmt.Args = s.args(stmt.Args, topics, partitions)
 	}
 	return s.writeAsShard(ctx, "delete offsets", fence, shard, stmt)

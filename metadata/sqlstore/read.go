@@ -34,7 +34,7 @@ type extentRow struct{ metadata.Extent }
 
 func (e *extentRow) dest() []any {
 	return []any{
-		&e.BaseOffset, &e.EndOffset, &e.LeaderEpoch, &e.MaxTimestamp, &e.AppendTime, (*rowID)(&e.Object),
+		&e.BaseOffset, &e.EndOffset, &e.LeaderEpoch, &e.MaxTimestamp, &e.AppendTime, (*ID)(&e.Object),
 		&e.ObjectSize, &e.Position, &e.Length, &e.Inline,
 	}
 }
@@ -48,13 +48,13 @@ func (s *Store) Read(ctx context.Context, reqs []metadata.ReadRequest) ([]metada
 	if len(reqs) == 0 {
 		return nil, nil
 	}
-	topics, partitions := splitKeys(reqs, func(r metadata.ReadRequest) lease.Key { return r.Key })
+	topics, partitions := SplitKeys(reqs, func(r metadata.ReadRequest) lease.Key { return r.Key })
 	offsets, maxBytes := make([]int64, len(reqs)), make([]int64, len(reqs))
 	for i := range reqs {
 		offsets[i], maxBytes[i] = reqs[i].Offset, reqs[i].MaxBytes
 	}
 	results := make([]metadata.ReadResult, len(reqs))
-	input := s.d.Input("i", 1, append(keyColumns[:2:2], Column{"from_offset", Int64}, Column{"max_bytes", Int64})...)
+	input := s.d.Input("i", 1, append(KeyColumns[:2:2], Column{"from_offset", Int64}, Column{"max_bytes", Int64})...)
 	err := s.read(ctx, "read", Stmt{
 		SQL: `WITH RECURSIVE
 			p AS (
@@ -112,11 +112,11 @@ func (s *Store) Watermarks(ctx context.Context, keys []lease.Key) ([]*metadata.W
 	if len(keys) == 0 {
 		return nil, nil
 	}
-	topics, partitions := splitKeys(keys, func(k lease.Key) lease.Key { return k })
+	topics, partitions := SplitKeys(keys, func(k lease.Key) lease.Key { return k })
 	results := make([]*metadata.Watermarks, len(keys))
 	err := s.read(ctx, "watermarks", Stmt{
 		SQL: `SELECT i.ord, ` + watermarkColumns + `
-			FROM ` + s.d.Input("i", 1, keyColumns...) + `
+			FROM ` + s.d.Input("i", 1, KeyColumns...) + `
 			JOIN partitions p ON p.topic_id = i.topic_id AND p.partition = i.partition`,
 		Args: s.args(nil, topics, partitions),
 		Each: func(r Row) error {
@@ -145,7 +145,7 @@ func (s *Store) FindTimestamp(ctx context.Context, reqs []metadata.TimestampRequ
 	if len(reqs) == 0 {
 		return nil, nil
 	}
-	topics, partitions := splitKeys(reqs, func(r metadata.TimestampRequest) lease.Key { return r.Key })
+	topics, partitions := SplitKeys(reqs, func(r metadata.TimestampRequest) lease.Key { return r.Key })
 	stamps := make([]int64, len(reqs))
 	results := make([]metadata.TimestampResult, len(reqs))
 	for i := range reqs {
@@ -156,7 +156,7 @@ func (s *Store) FindTimestamp(ctx context.Context, reqs []metadata.TimestampRequ
 		AND x.end_offset > p.log_start_offset`
 	err := s.read(ctx, "find timestamp", Stmt{
 		SQL: `SELECT i.ord, ` + watermarkColumns + `, ` + extentColumns + `
-			FROM ` + s.d.Input("i", 2, append(keyColumns[:2:2], Column{"stamp", Int64})...) + `
+			FROM ` + s.d.Input("i", 2, append(KeyColumns[:2:2], Column{"stamp", Int64})...) + `
 			JOIN partitions p ON p.topic_id = i.topic_id AND p.partition = i.partition
 			LEFT JOIN extents e ON e.topic_id = p.topic_id AND e.partition = p.partition AND e.base_offset =
 				CASE i.stamp WHEN $1
@@ -194,7 +194,7 @@ func (s *Store) EpochEnds(ctx context.Context, reqs []metadata.EpochRequest) ([]
 	if len(reqs) == 0 {
 		return nil, nil
 	}
-	topics, partitions := splitKeys(reqs, func(r metadata.EpochRequest) lease.Key { return r.Key })
+	topics, partitions := SplitKeys(reqs, func(r metadata.EpochRequest) lease.Key { return r.Key })
 	epochs := make([]int32, len(reqs))
 	results := make([]metadata.EpochEnd, len(reqs))
 	for i := range reqs {
@@ -206,7 +206,7 @@ func (s *Store) EpochEnds(ctx context.Context, reqs []metadata.EpochRequest) ([]
 		SQL: `SELECT i.ord, p.leader_epoch,
 				coalesce((SELECT max(l.leader_epoch)` + began + `<= i.leader_epoch), -1),
 				coalesce((SELECT l.start_offset` + began + `> i.leader_epoch ORDER BY l.leader_epoch LIMIT 1), p.high_watermark)
-			FROM ` + s.d.Input("i", 1, append(keyColumns[:2:2], Column{"leader_epoch", Int32})...) + `
+			FROM ` + s.d.Input("i", 1, append(KeyColumns[:2:2], Column{"leader_epoch", Int32})...) + `
 			JOIN partitions p ON p.topic_id = i.topic_id AND p.partition = i.partition`,
 		Args: s.args(nil, topics, partitions, epochs),
 		Each: func(r Row) error {

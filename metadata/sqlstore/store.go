@@ -65,17 +65,30 @@ func (s *Store) args(args []any, cols ...any) []any {
 	return append(args, s.d.InputArgs(cols...)...)
 }
 
-// keyColumns are the columns of an input table of keys.
-var keyColumns = []Column{{"topic_id", Bytes}, {"partition", Int32}}
+// The columns of input tables of keys and of terms.
+var (
+	KeyColumns  = []Column{{"topic_id", Bytes}, {"partition", Int32}}
+	TermColumns = []Column{{"topic_id", Bytes}, {"partition", Int32}, {"leader_epoch", Int32}}
+)
 
-// splitKeys returns the columns of an input table of keys.
-func splitKeys[T any](in []T, key func(T) lease.Key) (topics [][]byte, partitions []int32) {
+// SplitKeys returns the slices of KeyColumns.
+func SplitKeys[T any](in []T, key func(T) lease.Key) (topics [][]byte, partitions []int32) {
 	topics, partitions = make([][]byte, len(in)), make([]int32, len(in))
 	for i := range in {
 		k := key(in[i])
 		topics[i], partitions[i] = k.TopicID[:], k.Partition
 	}
 	return topics, partitions
+}
+
+// SplitTerms returns the slices of TermColumns.
+func SplitTerms(terms []lease.Term) (topics [][]byte, partitions, leaderEpochs []int32) {
+	topics, partitions = SplitKeys(terms, func(t lease.Term) lease.Key { return t.Key })
+	leaderEpochs = make([]int32, len(terms))
+	for i := range terms {
+		leaderEpochs[i] = terms[i].LeaderEpoch
+	}
+	return topics, partitions, leaderEpochs
 }
 
 // read runs queries. Whatever goes wrong on the way, nothing was changed.

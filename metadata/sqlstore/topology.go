@@ -79,7 +79,7 @@ func topicsStmt(t *metadata.Topology, since int64) Stmt {
 				configs string
 				deleted bool
 			)
-			if err := r.Scan((*rowID)(&topic.ID), &topic.Name, &topic.Partitions, &configs, &deleted); err != nil {
+			if err := r.Scan((*ID)(&topic.ID), &topic.Name, &topic.Partitions, &configs, &deleted); err != nil {
 				return err
 			}
 			if deleted {
@@ -104,7 +104,7 @@ func leadersStmt(t *metadata.Topology, since int64) Stmt {
 				k lease.Key
 				l metadata.Leader
 			)
-			if err := r.Scan((*rowID)(&k.TopicID), &k.Partition, &l.AgentID, &l.LeaderEpoch); err != nil {
+			if err := r.Scan((*ID)(&k.TopicID), &k.Partition, &l.AgentID, &l.LeaderEpoch); err != nil {
 				return err
 			}
 			l.Key = k

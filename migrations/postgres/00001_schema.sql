@@ -78,6 +78,7 @@ CREATE TABLE objects (
     created_at BIGINT NOT NULL,
     results    BIGINT[]
 );
+CREATE INDEX objects_answered ON objects (object_id) WHERE results IS NOT NULL; -- what is left to prune
 
 -- The batch index: runs of record batches, contiguous in offsets and bytes.
 CREATE TABLE extents (

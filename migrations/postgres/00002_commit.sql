@@ -28,6 +28,7 @@ CREATE FUNCTION commit_objects(
     agent               text,
     object_ids          bytea[],     -- in the order in which they were accepted
     object_sizes        bigint[],    -- 0: all inline
+    object_times        bigint[],    -- when the id was made, by the agent's clock
     topic_ids           bytea[],     -- the distinct partitions
     partition_ids       integer[],
     producer_partitions integer[],   -- the distinct producers: number of the partition
@@ -44,6 +45,7 @@ CREATE FUNCTION commit_objects(
     batch_timestamps    bigint[],    -- the largest of the batch
     batch_log_append    boolean[],   -- the time of the commit is the timestamp
     payload             bytea,       -- the bytes of all inline batches
+    max_age_ms          bigint,      -- metadata.CommitMaxAge
     producer_window     integer,     -- metadata.ProducerWindow
     producer_expiry_ms  bigint,      -- metadata.ProducerExpiry
     OUT outcomes        bigint[],    -- metadata.CommitOutcome, by batch
@@ -61,7 +63,7 @@ DECLARE
     object_claimed         CONSTANT bigint := 6;
 
     now_ms   bigint;
-    inserted integer;
+    named    bytea[];    -- the names that are new
     is_new   boolean[] := array_fill(true, ARRAY[cardinality(object_ids)]);
     earlier  record;
 
@@ -99,26 +101,28 @@ BEGIN
 
     -- 1. The names, sorted, so that no two calls wait for each other.
     now_ms := floor(extract(epoch FROM clock_timestamp()) * 1000);
-    INSERT INTO objects (object_id, state, size, created_at)
-    SELECT o.id, 'live', o.size, now_ms FROM unnest(object_ids, object_sizes) AS o(id, size) ORDER BY o.id
-    ON CONFLICT DO NOTHING;
-    GET DIAGNOSTICS inserted = ROW_COUNT;
+    WITH inserted AS (
+        INSERT INTO objects (object_id, state, size, created_at)
+        SELECT o.id, 'live', o.size, now_ms FROM unnest(object_ids, object_sizes) AS o(id, size) ORDER BY o.id
+        ON CONFLICT DO NOTHING RETURNING object_id
+    )
+    SELECT coalesce(array_agg(object_id), '{}') INTO named FROM inserted;
 
-    -- 2. Names that were there already: claimed, or committed with these results.
-    -- A live object without results is one of step 1.
-    IF inserted < cardinality(object_ids) THEN
+    -- 2. Names that were there already: committed with these results, or claimed.
+    -- A live object whose results were pruned is too old to be told about.
+    IF cardinality(named) < cardinality(object_ids) THEN
         FOR earlier IN
             SELECT i.n, o.state, o.results, r.first_n, r.last_n, (r.last_n - r.first_n + 1)::integer AS batches
             FROM unnest(object_ids) WITH ORDINALITY AS i(id, n)
             JOIN (SELECT a.object, min(a.n) AS first_n, max(a.n) AS last_n
                   FROM unnest(batch_objects) WITH ORDINALITY AS a(object, n) GROUP BY a.object) r ON r.object = i.n
             LEFT JOIN objects o ON o.object_id = i.id
-            WHERE o.state IS DISTINCT FROM 'live' OR o.results IS NOT NULL
+            WHERE i.id <> ALL(named)
         LOOP
             is_new[earlier.n] := false;
             IF earlier.state IS NULL THEN
                 RAISE serialization_failure USING MESSAGE = 'the name of an object vanished during its commit';
-            ELSIF earlier.state = 'live' THEN
+            ELSIF earlier.results IS NOT NULL THEN
                 outcomes[earlier.first_n:earlier.last_n] := earlier.results[1:earlier.batches];
                 base_offsets[earlier.first_n:earlier.last_n] := earlier.results[earlier.batches + 1:2 * earlier.batches];
                 append_times[earlier.first_n:earlier.last_n] := earlier.results[2 * earlier.batches + 1:3 * earlier.batches];
@@ -127,7 +131,7 @@ BEGIN
                 outcomes[earlier.first_n:earlier.last_n] := array_fill(object_claimed, ARRAY[earlier.batches]);
             END IF;
         END LOOP;
-        IF inserted = 0 THEN
+        IF cardinality(named) = 0 THEN
             RETURN;
         END IF;
     END IF;
@@ -154,6 +158,11 @@ BEGIN
     -- 5. Each batch is accepted or refused alone, in the order of acceptance.
     FOR i IN 1..cardinality(batch_objects) LOOP
         CONTINUE WHEN NOT is_new[batch_objects[i]];
+        IF object_times[batch_objects[i]] < now_ms - max_age_ms THEN
+            -- It may have been committed, answered and pruned (metadata.CommitRetention).
+            outcomes[i] := object_claimed;
+            CONTINUE;
+        END IF;
         p := batch_partitions[i];
         IF high[p] IS NULL THEN
             outcomes[i] := unknown_partition;

@@ -75,6 +75,7 @@ CREATE TABLE objects (
     created_at INTEGER NOT NULL,
     results    BLOB
 ) STRICT, WITHOUT ROWID;
+CREATE INDEX objects_answered ON objects (object_id) WHERE results IS NOT NULL; -- what is left to prune
 
 -- The batch index: runs of record batches, contiguous in offsets and bytes. It
 -- keeps its rowid, because inline bytes would make the nodes of a tree by
