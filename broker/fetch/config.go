@@ -7,9 +7,9 @@ import (
 
 // Config tunes a Reader. The zero value of a field means its default.
 type Config struct {
-	// CacheBytes bounds what is cached of objects: one half for those that this
-	// agent wrote lately, the other for blocks read from the store. A quarter of
-	// it more is the bound for inline batches. Default 256 MiB.
+	// CacheBytes bounds what is cached of objects, be they written here or read
+	// from the store. A quarter of it more is the bound for inline batches.
+	// Default 256 MiB.
 	CacheBytes int64
 	// BlockBytes is the size of a block, the unit of caching and of the ranges
 	// that are read from the object store. Default 512 KiB.

@@ -211,7 +211,7 @@ func (r *Reader) search(ctx context.Context, k lease.Key, e *metadata.Extent, wa
 	q := Request{Key: k, Offset: max(e.BaseOffset, logStart)}
 	a := assembly{r: r, request: &q, until: math.MaxInt64, allowed: r.cfg.BlockBytes, atLeastOne: true}
 	for at := startOf(e); at.position < e.Length; q.Offset = at.offset {
-		a.out, a.held = a.out[:0], nil
+		a.out, a.held = a.out[:0], held{}
 		if at, err = a.extent(ctx, e, at); err != nil {
 			if errors.Is(err, errObjectMissing) {
 				err = fmt.Errorf("%w: %w", ErrStorage, err)

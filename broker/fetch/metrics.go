@@ -38,7 +38,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		waiting: f.NewGauge(prometheus.GaugeOpts{
 			Namespace: "streamhouse", Name: "fetch_waiting", Help: "Fetches that wait for new records.",
 		}),
-		hits:     counter("fetch_cache_hits_total", "Reads that were served by the caches: of blocks, or of an object that was written here."),
+		hits:     counter("fetch_cache_hits_total", "Object blocks that a fetch found in the cache, or on their way to it."),
 		misses:   counter("fetch_cache_misses_total", "Object blocks that were read from the object store."),
 		gets:     counter("fetch_ranged_gets_total", "Ranges that were read from the object store; adjacent blocks are one."),
 		loaded:   counter("fetch_loaded_bytes_total", "Bytes that were read from the object store."),

@@ -108,7 +108,7 @@ func (r *Reader) again(ctx context.Context, a *assembly, o Options) error {
 	if p.err != nil || len(p.extents) == 0 {
 		return p.err
 	}
-	a.extents, a.until, a.held = p.extents, o.until(&p.marks), nil
+	a.extents, a.until, a.held = p.extents, o.until(&p.marks), held{}
 	return a.take(ctx)
 }
 

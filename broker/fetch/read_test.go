@@ -62,7 +62,7 @@ func TestOwnObjectsAreServedFromMemory(t *testing.T) {
 
 func TestOldestOwnObjectsLeaveTheCacheFirst(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, fetch.Config{CacheBytes: 64 << 10, BlockBytes: 64 << 10})
+	w := newWorld(t, fetch.Config{CacheBytes: 40 << 10, BlockBytes: 64 << 10})
 	w.lead(key(0))
 	for range 4 {
 		w.here(sized(0, 10<<10))
@@ -102,6 +102,36 @@ func TestSmallCacheReadsEachBlockOnce(t *testing.T) {
 	if gets := w.gets(); len(gets) != 1 || gets[0].Length != int64(len(done.object)) {
 		t.Errorf("GETs: %v", gets)
 	}
+}
+
+// Each object is read once by those who read its partitions side by side, though
+// the cache holds but a small part of the log: what GETs cost.
+func TestReadersOfOneLogReadItOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const partitions, objects = 8, 40
+		w := newWorld(t, fetch.Config{CacheBytes: 128 << 10, BlockBytes: 1 << 10})
+		var stored int64
+		for range objects {
+			var chunks []chunk
+			for p := range int32(partitions) {
+				chunks = append(chunks, sized(p, 1200, 1200))
+			}
+			stored += int64(len(w.elsewhere(chunks...).object))
+		}
+		next := make([]int64, partitions)
+		for next[0] < 2*objects {
+			for p := range int32(partitions) {
+				res := w.poll(t.Context(), fetch.Options{MaxBytes: 4 << 10}, at(key(p), next[p])).results[0]
+				if res.Err != nil {
+					t.Fatal(res.Err)
+				}
+				next[p] = w.index.check(t, key(p), next[p], res.Records)
+			}
+		}
+		if loaded := w.metric("fetch_loaded_bytes_total"); loaded > 1.05*float64(stored) {
+			t.Errorf("%v bytes were read of a log of %d", loaded, stored)
+		}
+	})
 }
 
 func TestBlockInTheMidstIsNotReadAgain(t *testing.T) {

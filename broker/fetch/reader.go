@@ -106,7 +106,7 @@ func (r *Reader) Fetch(ctx context.Context, reqs []Request, o Options) []Result 
 // extent, -1 where it is not known.
 func (r *Reader) Committed(object []byte, extents []metadata.PartitionExtent, logStarts []int64) {
 	if len(object) > 0 && len(extents) > 0 {
-		r.blocks.recent.put(extents[0].Object, object)
+		r.blocks.put(extents[0].Object, object)
 	}
 	now := time.Now()
 	for i := range extents {
