@@ -137,7 +137,7 @@ func TestABodyIsAllocatedAsItArrives(t *testing.T) {
 		binary.BigEndian.PutUint32(stream, claimed)
 		var err error
 		got := allocated(func() { err = readAll(bytes.NewReader(stream), func([]byte) {}) })
-		if bound := uint64(2*firstAlloc + 4*sent); got > bound || !errors.Is(err, io.ErrUnexpectedEOF) {
+		if bound := uint64(2*firstAlloc + (growth+2)*sent); got > bound || !errors.Is(err, io.ErrUnexpectedEOF) {
 			t.Errorf("%d bytes sent: %d allocated, allowed are %d; %v", sent, got, bound, err)
 		}
 	}

@@ -17,6 +17,10 @@ const (
 	// alone. It holds an ordinary Produce (Java's max.request.size is 1 MiB), so
 	// that ordinary frames are not copied.
 	firstAlloc = 1<<20 + 64<<10
+	// growth is by how many times a body's buffer grows when it is full: a client
+	// that puts the batches of many partitions into one request has them copied
+	// once at most.
+	growth = 16
 	// progressBytes is how much of a body must arrive within one read timeout.
 	progressBytes = 1 << 20
 )
@@ -64,7 +68,8 @@ func guess(b []byte) string {
 }
 
 // body reads n bytes, allocating as they arrive: never more than firstAlloc, or
-// three times what the peer has really sent.
+// growth+1 times what the peer has really sent. What it has claimed beyond that
+// is in the bound of the requests' memory all the same.
 func (f *frameReader) body(n int) ([]byte, error) {
 	buf := make([]byte, min(n, firstAlloc))
 	for read := 0; ; {
@@ -87,7 +92,7 @@ func (f *frameReader) body(n int) ([]byte, error) {
 		if read == n {
 			return buf, nil
 		}
-		grown := make([]byte, min(n, 2*len(buf)))
+		grown := make([]byte, min(n, growth*len(buf)))
 		copy(grown, buf)
 		buf = grown
 	}
