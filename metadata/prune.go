@@ -25,7 +25,7 @@ const CommitRetention = 24 * time.Hour
 const CommitMaxAge = CommitRetention / 2
 
 // PruneRows bounds the rows of each kind that one Prune visits.
-const PruneRows = 5000
+const PruneRows = 2000
 
 // Pruner removes what nobody can ask for any more. Calls may overlap.
 type Pruner interface {

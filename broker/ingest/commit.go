@@ -187,8 +187,8 @@ func (p *Pool) outcome(e *entry, r metadata.CommitResult, broken map[stream]erro
 		return failEntry(e, metadata.ErrUnknownTopic, broken)
 	case metadata.ObjectClaimed:
 		p.env.Metrics.claimed.Inc()
-		p.env.Log.Error("a collector has claimed an object before its commit", "partition", e.Lease.Key())
-		return failEntry(e, fmt.Errorf("%w: a collector has claimed its name", ErrUpload), broken)
+		p.env.Log.Error("the name of an object is refused: a collector has claimed it, or this clock is far behind", "partition", e.Lease.Key())
+		return failEntry(e, fmt.Errorf("%w: its name is refused", ErrUpload), broken)
 	case metadata.OutOfOrderSequence:
 		if err := broken[e.stream()]; err != nil {
 			return failEntry(e, err, broken) // the gap is the failed batch

@@ -28,6 +28,7 @@ import (
 	"github.com/streamhouse/streamhouse/broker/group"
 	"github.com/streamhouse/streamhouse/broker/ingest"
 	"github.com/streamhouse/streamhouse/broker/partition"
+	"github.com/streamhouse/streamhouse/broker/prune"
 	"github.com/streamhouse/streamhouse/broker/topology"
 	"github.com/streamhouse/streamhouse/lease"
 	"github.com/streamhouse/streamhouse/metadata"
@@ -130,6 +131,7 @@ type node struct {
 	table    *partition.Table
 	reader   *fetch.Reader
 	groups   *group.Coordinator
+	prune    *prune.Loop
 	server   *protocol.Server
 	http     *adminServer
 }
@@ -263,6 +265,7 @@ func (n *node) assemble(objects objstore.Store, session uuid.UUID, reg *promethe
 	})
 	n.table = partition.NewTable(partition.DefaultConfig(), n.leases, n.pool)
 	n.groups = group.NewCoordinator(n.store, n.leases, s.AgentID, group.DefaultConfig(), group.NewMetrics(reg), log)
+	n.prune = prune.New(n.store, reg, log)
 	b := broker.New(broker.Parts{
 		NodeID: self.NodeID, AgentID: s.AgentID, Store: n.store, Topology: n.topology, Partitions: n.table,
 		Reader: n.reader, Sessions: fetch.NewSessions(), Groups: n.groups, Log: log,
@@ -302,6 +305,7 @@ func (n *node) run(ctx context.Context) error {
 		func() error { return n.table.Run(serving) },
 		func() error { return n.reader.Run(waiting) },
 		func() error { return n.groups.Run(waiting) },
+		func() error { return n.prune.Run(serving) },
 		func() error { return n.server.Serve(serving, n.kafka) },
 		func() error { return n.http.serve(serving, n.admin) },
 	} {
