@@ -13,14 +13,14 @@ const (
 	// minHeader is the bytes of the shortest request header: key, version and
 	// correlation id.
 	minHeader = 8
-	// firstAlloc bounds the bytes that are allocated on the word of a size field
-	// alone. It holds an ordinary Produce (Java's max.request.size is 1 MiB), so
-	// that ordinary frames are not copied.
+	// firstAlloc is the largest body that is allocated on the word of its size
+	// field alone. It holds an ordinary Produce (Java's max.request.size is 1 MiB).
 	firstAlloc = 1<<20 + 64<<10
-	// growth is by how many times a body's buffer grows when it is full: a client
-	// that puts the batches of many partitions into one request has them copied
-	// once at most.
-	growth = 16
+	// probe is how much of a larger one is allocated first, and growth by how many
+	// times when that is full: a client that puts the batches of many partitions
+	// into one request is paid for with one copy of the probe.
+	probe  = 128 << 10
+	growth = 64
 	// progressBytes is how much of a body must arrive within one read timeout.
 	progressBytes = 1 << 20
 )
@@ -68,10 +68,14 @@ func guess(b []byte) string {
 }
 
 // body reads n bytes, allocating as they arrive: never more than firstAlloc, or
-// growth+1 times what the peer has really sent. What it has claimed beyond that
-// is in the bound of the requests' memory all the same.
+// growth+1 times what the peer has really sent. What it only claims beyond that
+// is in the bound of the memory of all requests, so the step may be a large one.
 func (f *frameReader) body(n int) ([]byte, error) {
-	buf := make([]byte, min(n, firstAlloc))
+	size := n
+	if n > firstAlloc {
+		size = probe
+	}
+	buf := make([]byte, size)
 	for read := 0; ; {
 		for read < len(buf) {
 			piece := buf[read:min(read+progressBytes, len(buf))]
