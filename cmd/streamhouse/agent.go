@@ -215,7 +215,7 @@ func (n *node) openStores(ctx context.Context, session uuid.UUID, reg prometheus
 		}
 		return nil, fmt.Errorf("object_url: %w", err)
 	}
-	store, err := openMetadata(ctx, s, session)
+	store, err := openMetadata(ctx, s, session, reg, n.log)
 	if err != nil {
 		if network := net.Error(nil); ctx.Err() != nil || errors.As(err, &network) {
 			err = adviseOnReach(err)
@@ -231,9 +231,16 @@ func adviseOnReach(err error) error {
 	return fmt.Errorf("%w: check the URL, and that the server runs and can be reached from here", err)
 }
 
-func openMetadata(ctx context.Context, s *Settings, session uuid.UUID) (metadata.Store, error) {
+func openMetadata(ctx context.Context, s *Settings, session uuid.UUID, reg prometheus.Registerer, log *slog.Logger) (metadata.Store, error) {
+	changes := prometheus.NewCounter(prometheus.CounterOpts{
+		Namespace: "streamhouse", Subsystem: "metadata_store", Name: "history_changes_total",
+		Help: "Times that the database was found on another timeline, or was another: after a fail-over or a restore.",
+	})
+	reg.MustRegister(changes)
 	if s.postgres() {
-		return opened(postgres.Open(ctx, s.MetadataURL, postgres.Options{AgentID: s.AgentID, Session: session}))
+		return opened(postgres.Open(ctx, s.MetadataURL, postgres.Options{
+			AgentID: s.AgentID, Session: session, Log: log, HistoryChanged: changes.Inc,
+		}))
 	}
 	return opened(sqlite.Open(ctx, s.MetadataURL))
 }

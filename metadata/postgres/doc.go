@@ -13,7 +13,9 @@
 //
 // Commits, renewals and all else have pools of their own, so that neither a
 // pile-up of commits nor a slow query can cost an agent its leases. Settings of
-// the sessions are in session.go, with the reason beside each.
+// the sessions are in session.go, with the reason beside each. A new connection
+// that finds the database on another timeline than the last one says so, loudly:
+// what it has acknowledged may be gone (history.go).
 //
 // # Errors
 //

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -27,6 +28,12 @@ type Options struct {
 	// OtherConns is how many of all other calls run at once; 0 means 6.
 	// Renewals have two connections of their own.
 	OtherConns int32
+
+	// Log gets what becomes of the server between connections; nil drops it.
+	Log *slog.Logger
+	// HistoryChanged is called when a new connection finds the database on another
+	// timeline, or another database, than the one before; nil calls nobody.
+	HistoryChanged func()
 
 	// AllowUnsafe accepts a server with fsync=off, which loses acknowledged
 	// records when its machine fails: for tests. So does allow_unsafe=true in

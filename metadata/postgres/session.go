@@ -76,8 +76,13 @@ func (o *Options) parse(url string) (*pgxpool.Config, error) {
 	if cfg.ConnConfig.ConnectTimeout == 0 {
 		cfg.ConnConfig.ConnectTimeout = connectTimeout
 	}
-	allowUnsafe := o.AllowUnsafe
-	cfg.AfterConnect = func(ctx context.Context, conn *pgx.Conn) error { return checkServer(ctx, conn, allowUnsafe) }
+	allowUnsafe, past := o.AllowUnsafe, o.history()
+	cfg.AfterConnect = func(ctx context.Context, conn *pgx.Conn) error {
+		if err := checkServer(ctx, conn, allowUnsafe); err != nil {
+			return err
+		}
+		return past.check(ctx, conn)
+	}
 	return cfg, nil
 }
 
