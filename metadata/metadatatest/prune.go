@@ -147,4 +147,25 @@ var pruneTests = []test{
 		e.equal("rows pruned", pruned.Load(), int64(commits))
 		e.equal("watermarks", must(e.store.Watermarks(e.ctx, []lease.Key{p.Key}))(e)[0].High, int64(commits))
 	}},
+	{"a retry that meets its pruning gets its first answer or none, and is not made again", func(e *env) {
+		p := e.ledTopic(1)[0]
+		for n := range int64(40) {
+			o := inline(batch(p, 1))
+			first := e.commitAs(e.agent, o)[0]
+			e.age(&o, metadata.CommitRetention+little)
+			e.together(2, func(agent int) error {
+				if agent == 0 {
+					_, err := e.store.Prune(e.ctx)
+					return err
+				}
+				r, err := e.store.Commit(e.ctx, &metadata.Commit{AgentID: e.agent, Objects: []metadata.CommitObject{o}})
+				if err == nil && r[0][0] != first[0] {
+					e.wantOutcome(r[0][0], metadata.ObjectClaimed, -1)
+				}
+				return err
+			})
+			e.equal("high watermark", e.high(p.Key), n+1)
+		}
+		must(e.store.Prune(e.ctx))(e)
+	}},
 }
