@@ -15,7 +15,9 @@
 //
 // # Clocks
 //
-// The store's clock is the only one. No method takes a time of an agent.
+// The store's clock is the only one. No method takes a time of an agent, but for
+// the one in the ids of objects, which only bounds how long a commit may be asked
+// for (CommitRetention).
 //
 // # Lock order
 //
