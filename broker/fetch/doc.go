@@ -34,8 +34,8 @@
 // a block is wanted by the readers of the partitions that share it, within a
 // short time, and then hardly again. A cache that admits by frequency (TinyLFU)
 // turned away what was read ahead before anybody had used it: with 8 partitions
-// of an agent read in parallel it read 1.76 to 1.93 bytes for each byte served,
-// where this one read 1.02 to 1.12 (compat-tests/bench, 256 MiB).
+// of an agent read in parallel it read 1.6 to 1.9 bytes for each byte served, one
+// by age in its place 1.01 to 1.12 (compat-tests/bench).
 //
 // Whole batches are copied once into the response's buffer. There each is
 // checked against its CRC, whatever it was read from, and stamped with offset
