@@ -126,8 +126,8 @@ func settingsTable(s *Settings) []setting {
 		{"flush.max_bytes", size(&f.MaxBytes), "Bytes at which the open buffer is flushed as one object."},
 		{"flush.max_batches", integer(&f.MaxBatches), "Record batches at which the open buffer is flushed."},
 		{"flush.max_partitions", integer(&f.MaxPartitions), "Partitions at which the open buffer is flushed."},
-		{"flush.puts_per_second", float(&f.PutsPerSecond), "Budget of uploads, on average. It bounds the bill: at 5 $ a million, 40 a second are at most 18 $ a day, and only under steady load. 0 is what suits the store: 40 for S3, 400 for a folder. While it lasts, buffers are flushed at once."},
-		{"flush.put_burst", float(&f.PutBurst), "Uploads that may be made at once after a quiet time. 0 is what suits the store: 80 for S3, 800 for a folder."},
+		{"flush.puts_per_second", float(&f.PutsPerSecond), "Budget of uploads, on average. It bounds the bill: at 5 $ a million, 40 a second are at most 18 $ a day, and only under steady load. 0 is what suits the store: 40 for S3, 100 for a folder. While it lasts, buffers are flushed at once."},
+		{"flush.put_burst", float(&f.PutBurst), "Uploads that may be made at once after a quiet time. 0 is what suits the store: 80 for S3, 200 for a folder."},
 		{"flush.max_linger", duration(&f.MaxLinger), "The longest time that a batch waits for the budget of uploads."},
 		{"flush.max_uploads", integer(&f.MaxUploads), "Uploads that run at a time."},
 		{"flush.upload_timeout", duration(&f.UploadTimeout), "The longest time of one upload, its retries included."},
@@ -199,7 +199,7 @@ func (s *Settings) resolveStores() error {
 // PUT is billed, and bytes in a database that others share should be few; in a
 // folder and in a file of one's own neither costs anything but the disk's time.
 func (s *Settings) resolveBudgets() error {
-	local := ingest.Config{PutsPerSecond: 400, PutBurst: 800, InlineBytesPerSecond: 16 << 20, InlineBurst: 32 << 20}
+	local := ingest.Config{PutsPerSecond: 100, PutBurst: 200, InlineBytesPerSecond: 16 << 20, InlineBurst: 32 << 20}
 	puts, inline := ingest.DefaultConfig(), ingest.DefaultConfig()
 	if strings.HasPrefix(s.ObjectURL, "file://") {
 		puts = local
