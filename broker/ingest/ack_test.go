@@ -12,6 +12,7 @@ import (
 	"github.com/streamhouse/streamhouse/broker/ingest/ingesttest"
 	"github.com/streamhouse/streamhouse/lease"
 	"github.com/streamhouse/streamhouse/metadata"
+	"github.com/streamhouse/streamhouse/protocol/batch"
 	"github.com/streamhouse/streamhouse/segment"
 	"github.com/streamhouse/streamhouse/segment/objstore"
 	"github.com/streamhouse/streamhouse/segment/objstore/faulty"
@@ -73,7 +74,7 @@ func TestAckTable(t *testing.T) {
 		"commit hangs":                        {commit(ingesttest.Fault{Nth: 1, Delay: time.Hour}), all(nil)},
 
 		"object is claimed by a collector": {
-			func(r *rig) { r.claimNextPut() }, [3]error{ingest.ErrUpload, ingest.ErrUpload, nil}},
+			func(r *rig) { r.store.Old = true; r.claimNextPut() }, [3]error{ingest.ErrUpload, ingest.ErrUpload, nil}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -100,6 +101,93 @@ func TestAckTable(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A batch fails, its producer is told, and only then those arrive that the
+// producer had sent behind it: they fail too, and the retries of all of them are
+// taken. The store would have believed them without the first.
+func TestSuccessorsThatArriveAfterTheFailure(t *testing.T) {
+	full := func(c *ingest.Config) { c.MaxBufferedBytes, c.MaxBytes = 10<<10, 10<<10 }
+	for name, tc := range map[string]struct {
+		change func(*ingest.Config)
+		// fail lets batch 0 of producer 1 fail.
+		fail func(r *rig)
+		want error
+	}{
+		"upload": {uploadsOnly, func(r *rig) {
+			r.objects.Set(faulty.Rule{Op: faulty.Put, Err: objstore.ErrUnavailable})
+			<-r.add(1, one(t, 1, 0, 10))[0].done
+			r.objects.Set()
+		}, ingest.ErrUpload},
+		"commit": {nil, func(r *rig) {
+			r.commits.Set(ingesttest.Fault{Before: metadata.ErrUnavailable})
+			<-r.add(1, one(t, 1, 0, 10))[0].done
+			r.commits.Set()
+		}, ingest.ErrCommitUnavailable},
+		"fence": {nil, func(r *rig) {
+			r.lease(1)
+			r.store.Take("b", key(1))
+			<-r.add(1, one(t, 1, 0, 10))[0].done
+			if err := r.store.Release(t.Context(), "b", []lease.Term{{Key: key(1), LeaderEpoch: 2}}); err != nil {
+				r.t.Error(err)
+			}
+		}, lease.ErrNotLeader},
+		"full pool": {full, func(r *rig) {
+			r.commits.Set(ingesttest.Fault{Delay: time.Second})
+			other := r.add(2, one(t, 2, 0, 9<<10))
+			if _, err := r.tryAdd(placed{1, one(t, 1, 0, 2<<10)}); !errors.Is(err, ingest.ErrFull) {
+				r.t.Errorf("got %v, want %v", err, ingest.ErrFull)
+			}
+			await(r.t, other)
+		}, ingest.ErrFull},
+		"skipped": {nil, func(r *rig) {
+			b := one(t, 1, 0, 10)
+			r.pool.Skip(key(1), &b, lease.ErrNotLeader)
+		}, lease.ErrNotLeader},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := newRig(t, tc.change)
+				tc.fail(r)
+				late := r.add(1, one(t, 1, 1, 10), one(t, ingesttest.NoProducer, 0, 10), one(t, 1, 2, 10))
+				expect(t, "successor", tc.want, late[0], late[2])
+				expect(t, "not idempotent", nil, late[1])
+				await(t, r.add(1, one(t, 1, 0, 20)))
+				await(t, r.add(1, late[0].batch, late[2].batch, one(t, 1, 3, 10)))
+				r.check()
+			})
+		})
+	}
+}
+
+// A producer whose batch failed here, and then went into the log through
+// another agent, comes back: that costs each batch one attempt.
+func TestProducerThatWentOnElsewhereIsHeldUpOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, nil)
+		elsewhere := []batch.Validated{one(t, 1, 0, 10), one(t, 1, 1, 10)}
+		await(t, r.add(1, elsewhere...))
+		r.pool.Skip(key(1), &elsewhere[0], lease.ErrNotLeader)
+		back := []batch.Validated{one(t, 1, 2, 10), one(t, 1, 3, 10)}
+		expect(t, "first attempt", lease.ErrNotLeader, r.add(1, back...)...)
+		await(t, r.add(1, back...))
+		r.check()
+	})
+}
+
+// A timed out batch that its producer sends again while it is in the pool is
+// its own successor, and takes its place when it fails.
+func TestDuplicateInThePoolTakesThePlaceOfTheFailed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, uploadsOnly)
+		r.objects.Set(faulty.Rule{Op: faulty.Put, Nth: 1, Delay: time.Second, Err: objstore.ErrUnavailable})
+		sends := r.add(1, one(t, 1, 0, 10), one(t, 1, 1, 10))
+		synctest.Wait()
+		again := r.add(1, one(t, 1, 2, 10), sends[0].batch, sends[1].batch, one(t, 1, 2, 10))
+		expect(t, "the first time", ingest.ErrUpload, sends[0], sends[1], again[0])
+		await(t, again[1:])
+		r.check()
+	})
 }
 
 // claimNextPut has a collector claim the object of the next upload while it is

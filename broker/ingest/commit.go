@@ -143,15 +143,17 @@ func (p *Pool) settle(group []*flush, a *attempt, results [][]metadata.CommitRes
 		p.observe(f, &a.commit.Objects[i], results[i])
 	}
 	var answers []answer
-	broken := make(map[stream]error)
+	failed := false
 	for i, entries := range a.entries {
 		for j, e := range entries {
-			answers = append(answers, p.outcome(e, results[i][j], broken))
+			result := p.outcome(e, results[i][j])
+			failed = failed || result.Err != nil
+			answers = append(answers, answer{e, result})
 		}
 	}
-	p.mu.Lock()
-	answers = append(answers, p.failSuccessors(broken, p.line[len(group):])...)
-	p.mu.Unlock()
+	if failed {
+		answers = p.settleFailed(answers, len(group))
+	}
 	p.finish(group, answers)
 }
 
@@ -172,31 +174,49 @@ func (p *Pool) observe(f *flush, o *metadata.CommitObject, results []metadata.Co
 	p.env.Observer.Committed(f.object(), extents, logStarts)
 }
 
-// outcome translates the store's result of a batch. broken are the streams in
-// which a batch has failed that was not refused for its own sake.
-func (p *Pool) outcome(e *entry, r metadata.CommitResult, broken map[stream]error) answer {
+// outcome translates the store's result of a batch.
+func (p *Pool) outcome(e *entry, r metadata.CommitResult) Result {
 	switch r.Outcome {
 	case metadata.Committed, metadata.Duplicate:
 		since(p.env.Metrics.latency, e.accepted)
-		return answer{e, Result{BaseOffset: r.BaseOffset, AppendTime: r.AppendTime, LogStartOffset: r.LogStartOffset}}
+		return Result{BaseOffset: r.BaseOffset, AppendTime: r.AppendTime, LogStartOffset: r.LogStartOffset}
 	case metadata.Fenced:
 		p.env.Leases.Lose(e.Lease, lease.ErrFenced)
-		return failEntry(e, fmt.Errorf("%w: %w", lease.ErrNotLeader, lease.ErrFenced), broken)
+		return Failed(fmt.Errorf("%w: %w", lease.ErrNotLeader, lease.ErrFenced))
 	case metadata.UnknownPartition:
 		p.env.Leases.Lose(e.Lease, lease.ErrUnknownKey)
-		return failEntry(e, metadata.ErrUnknownTopic, broken)
+		return Failed(metadata.ErrUnknownTopic)
 	case metadata.ObjectClaimed:
 		p.env.Metrics.claimed.Inc()
-		p.env.Log.Error("the name of an object is refused: a collector has claimed it, or this clock is far behind", "partition", e.Lease.Key())
-		return failEntry(e, fmt.Errorf("%w: its name is refused", ErrUpload), broken)
+		p.env.Log.Error("a collector has claimed an object before its commit", "partition", e.Lease.Key())
+		return Failed(fmt.Errorf("%w: a collector has claimed its name", ErrUpload))
 	case metadata.OutOfOrderSequence:
-		if err := broken[e.stream()]; err != nil {
-			return failEntry(e, err, broken) // the gap is the failed batch
-		}
-		return answer{e, Result{Err: ErrOutOfOrderSequence, BaseOffset: -1, AppendTime: -1, LogStartOffset: r.LogStartOffset}}
+		return Result{Err: ErrOutOfOrderSequence, BaseOffset: -1, AppendTime: -1, LogStartOffset: r.LogStartOffset}
 	default: // InvalidProducerEpoch
-		return answer{e, Result{Err: ErrInvalidProducerEpoch, BaseOffset: -1, AppendTime: -1, LogStartOffset: r.LogStartOffset}}
+		return Result{Err: ErrInvalidProducerEpoch, BaseOffset: -1, AppendTime: -1, LogStartOffset: r.LogStartOffset}
 	}
+}
+
+// settleFailed looks after the streams of the batches that a commit of the
+// first flushes of the line has refused, and returns its answers with those to
+// later batches of these streams.
+func (p *Pool) settleFailed(answers []answer, flushes int) []answer {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	now := time.Now()
+	for i := range answers {
+		a := &answers[i]
+		switch {
+		case a.result.Err == nil, errors.Is(a.result.Err, ErrInvalidProducerEpoch):
+		case !errors.Is(a.result.Err, ErrOutOfOrderSequence):
+			*a = p.failEntry(a.e, a.result.Err, now)
+		default: // the gap may be a batch that failed
+			if err := p.gaps.admit(a.e.Lease.Key(), &a.e.Batch, now); err != nil {
+				a.result = Failed(err)
+			}
+		}
+	}
+	return append(answers, p.failSuccessors(p.line[flushes:], now)...)
 }
 
 // finish takes the settled flushes, which are at the head of the line, out of

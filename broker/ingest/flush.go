@@ -12,12 +12,6 @@ import (
 	"github.com/streamhouse/streamhouse/segment"
 )
 
-// stream is what is in sequence: the batches of one producer in one partition.
-type stream struct {
-	key      lease.Key
-	producer int64
-}
-
 // entry is one batch in the pool.
 type entry struct {
 	Item
@@ -25,10 +19,6 @@ type entry struct {
 	// err is set when the batch has been answered with it ahead of its flush,
 	// and is not to be committed. Guarded by the pool's mutex.
 	err error
-}
-
-func (e *entry) stream() stream {
-	return stream{e.Lease.Key(), e.Batch.ProducerID}
 }
 
 // buffer collects batches until it is sealed.

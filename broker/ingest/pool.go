@@ -119,10 +119,12 @@ type Pool struct {
 	sequence    uint64
 	puts        bucket
 	inlineBytes bucket
-	buffered    int64 // bytes of what was added and not answered
-	outstanding int   // its batches
-	closed      bool  // Add is refused
-	empty       bool  // drained is closed
+	gaps        gaps
+	refused     []answer // to batches that gaps did not let in
+	buffered    int64    // bytes of what was added and not answered
+	outstanding int      // its batches
+	closed      bool     // Add is refused
+	empty       bool     // drained is closed
 }
 
 // NewPool makes a pool. The configuration must be valid. Nothing happens to
@@ -141,7 +143,8 @@ func NewPool(cfg Config, env Environment) *Pool {
 
 // Add accepts the items, all or none, in their order and behind what was added
 // before. It never blocks on I/O. With ErrFull or ErrClosed, nothing was
-// accepted and nobody will be answered.
+// accepted and nobody will be answered. After ErrFull the items count as
+// skipped.
 //
 // All items of a partition that are in the pool at a time must be under one
 // lease; whoever adds sees to it.
@@ -158,12 +161,19 @@ func (p *Pool) Add(items []Item) error {
 		p.mu.Unlock()
 		return ErrClosed
 	case p.buffered+size > p.cfg.MaxBufferedBytes:
+		for i := range items {
+			p.gaps.fail(items[i].Lease.Key(), &items[i].Batch, ErrFull, now)
+		}
 		p.mu.Unlock()
 		return ErrFull
 	}
 	p.buffered += size
 	p.outstanding += len(items)
 	for i := range items {
+		if err := p.gaps.admit(items[i].Lease.Key(), &items[i].Batch, now); err != nil {
+			p.refused = append(p.refused, answer{&entry{Item: items[i], accepted: now, err: err}, Failed(err)})
+			continue
+		}
 		p.open.add(items[i], now)
 		if p.full() {
 			p.seal(inObject, reasonFull, now)
@@ -176,6 +186,17 @@ func (p *Pool) Add(items []Item) error {
 	p.env.Metrics.bytes.Add(float64(size))
 	p.env.Metrics.buffered.Add(float64(size))
 	return nil
+}
+
+// Skip takes note that a batch has failed with err and will not be added, though
+// batches behind it in its stream may be: they fail with the same error.
+func (p *Pool) Skip(key lease.Key, b *batch.Validated, err error) {
+	if b.ProducerID == batch.NoProducerID {
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.gaps.fail(key, b, err, time.Now())
 }
 
 // never is when a timer is due that nothing has set.
@@ -243,6 +264,10 @@ func (p *Pool) step(ctx context.Context) time.Duration {
 			p.committing = true
 			p.workers.Go(func() { p.commit(ctx, group) })
 		}
+	}
+	if refused := p.refused; len(refused) > 0 {
+		p.refused = nil
+		p.workers.Go(func() { p.deliver(refused) })
 	}
 	if p.closed && p.outstanding == 0 && !p.empty {
 		p.empty = true
@@ -372,50 +397,47 @@ func (p *Pool) deliver(answers []answer) {
 // holds mu.
 func (p *Pool) fail(f *flush, err error) []answer {
 	at := slices.Index(p.line, f)
-	later := slices.Clone(p.line[at+1:])
 	p.line = slices.Delete(p.line, at, at+1)
-	broken := make(map[stream]error)
 	var answers []answer
+	now := time.Now()
 	for i := range f.entries {
-		e := &f.entries[i]
-		if e.err == nil {
-			answers = append(answers, failEntry(e, err, broken))
+		if e := &f.entries[i]; e.err == nil {
+			answers = append(answers, p.failEntry(e, err, now))
 		}
 	}
-	return append(answers, p.failSuccessors(broken, later)...)
+	return append(answers, p.failSuccessors(p.line[at:], now)...)
 }
 
-// failEntry marks a batch as answered with err and its stream as broken.
-func failEntry(e *entry, err error, broken map[stream]error) answer {
+// failEntry marks a batch as answered with err, and its stream as broken. The
+// caller holds mu.
+func (p *Pool) failEntry(e *entry, err error, now time.Time) answer {
 	e.err = err
-	if s := e.stream(); s.producer != batch.NoProducerID {
-		broken[s] = err
-	}
+	p.gaps.fail(e.Lease.Key(), &e.Batch, err, now)
 	return answer{e, Failed(err)}
 }
 
-// failSuccessors fails what is left of broken streams in later flushes and in
-// the open buffer. The caller holds mu.
-func (p *Pool) failSuccessors(broken map[stream]error, later []*flush) (answers []answer) {
-	if len(broken) == 0 {
-		return nil
+// failSuccessors admits anew, in their order, what is in later flushes and in
+// the open buffer, after batches in front of it have failed. The caller holds
+// mu.
+func (p *Pool) failSuccessors(later []*flush, now time.Time) (answers []answer) {
+	refused := func(e *entry) bool {
+		if e.err = p.gaps.admit(e.Lease.Key(), &e.Batch, now); e.err == nil {
+			return false
+		}
+		answers = append(answers, answer{e, Failed(e.err)})
+		return true
 	}
 	for _, f := range later {
 		for i := range f.entries {
-			e := &f.entries[i]
-			if err := broken[e.stream()]; err != nil && e.err == nil {
-				e.err = err
-				answers = append(answers, answer{e, Failed(err)})
+			if e := &f.entries[i]; e.err == nil {
+				refused(e)
 			}
 		}
 	}
 	open := p.open.entries
 	p.open.reset()
 	for i := range open {
-		e := &open[i]
-		if err := broken[e.stream()]; err != nil {
-			answers = append(answers, answer{e, Failed(err)})
-		} else {
+		if e := &open[i]; !refused(e) {
 			p.open.add(e.Item, e.accepted)
 		}
 	}
@@ -430,7 +452,8 @@ func (p *Pool) abort() {
 	p.workers.Wait()
 
 	p.mu.Lock()
-	var answers []answer
+	answers := p.refused
+	p.refused = nil
 	for len(p.line) > 0 {
 		answers = append(answers, p.fail(p.line[0], ErrClosed)...)
 	}

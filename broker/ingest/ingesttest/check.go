@@ -3,6 +3,7 @@ package ingesttest
 import (
 	"context"
 	"fmt"
+	"math"
 	"testing"
 	"time"
 
@@ -171,7 +172,11 @@ func compare(log []stored, tries []Sent) (errs []error) {
 		if p.id == NoProducer {
 			continue
 		}
-		if before, ok := last[p]; ok && s.batch.BaseSequence() != batch.AddSequence(before, 1) {
+		before, ok := last[p]
+		if !ok {
+			before = math.MaxInt32 // a producer begins at 0
+		}
+		if s.batch.BaseSequence() != batch.AddSequence(before, 1) {
 			complain("offset %d: producer %d goes from sequence %d to %d", s.offset, p.id, before, s.batch.BaseSequence())
 		}
 		last[p] = s.batch.LastSequence()

@@ -17,6 +17,11 @@ import (
 // those of negative numbers. It holds no lock while it waits for anything, so
 // that it works in a synctest bubble.
 type Store struct {
+	// Old says that every partition is older than all producers, so that one
+	// that is not known there begins at sequence 0. Otherwise it is believed, as
+	// one that was forgotten. To be set before the store is used.
+	Old bool
+
 	mu      sync.Mutex
 	parts   map[lease.Key]*partition
 	results map[segment.ID][]metadata.CommitResult
@@ -128,7 +133,7 @@ func (s *Store) commitBatch(agent string, o *metadata.CommitObject, b *metadata.
 			state = &metadata.ProducerState{}
 			p.producers[b.ProducerID] = state
 		}
-		switch outcome, first := state.Check(b.ProducerEpoch, b.BaseSequence, b.Records, false); outcome {
+		switch outcome, first := state.Check(b.ProducerEpoch, b.BaseSequence, b.Records, !s.Old); outcome {
 		case metadata.Committed:
 		case metadata.Duplicate:
 			return metadata.CommitResult{Outcome: outcome, BaseOffset: first.BaseOffset, AppendTime: first.AppendTime}
