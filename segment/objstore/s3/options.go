@@ -11,6 +11,7 @@ import (
 
 	"github.com/minio/minio-go/v7"
 	"github.com/minio/minio-go/v7/pkg/credentials"
+	"github.com/minio/minio-go/v7/pkg/s3utils"
 
 	"github.com/streamhouse/streamhouse/segment/objstore"
 )
@@ -52,6 +53,9 @@ func ParseURL(u *url.URL) (Options, error) {
 	o := Options{bucket: u.Host, host: amazonHost, secure: true}
 	if o.bucket == "" || u.User != nil || u.Fragment != "" {
 		return Options{}, errors.New("object store URL: must be like s3://bucket/prefix?endpoint=http://127.0.0.1:9000&region=us-east-1")
+	}
+	if err := s3utils.CheckValidBucketName(o.bucket); err != nil {
+		return Options{}, fmt.Errorf("object store URL: bucket %q: %w", o.bucket, err)
 	}
 	if o.prefix = strings.Trim(u.Path, "/"); o.prefix != "" {
 		if err := objstore.CheckKey(o.prefix); err != nil {
