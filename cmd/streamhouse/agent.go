@@ -217,8 +217,15 @@ func (n *node) openStores(ctx context.Context, session uuid.UUID, reg prometheus
 	}
 	store, err := openMetadata(ctx, s, session, reg, n.log)
 	if err != nil {
-		if network := net.Error(nil); ctx.Err() != nil || errors.As(err, &network) {
+		var (
+			network net.Error
+			refusal interface{ SQLState() string } // what PostgreSQL answered
+		)
+		switch {
+		case ctx.Err() != nil || errors.As(err, &network):
 			err = adviseOnReach(err)
+		case errors.As(err, &refusal):
+			err = fmt.Errorf("%w: correct user, password and database in the URL, or create on the server what is missing", err)
 		}
 		return nil, fmt.Errorf("metadata_url: %w", err)
 	}
