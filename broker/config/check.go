@@ -1,5 +1,7 @@
 package config
 
+//lint:file-ignore ST1005 The errors are Kafka's messages, word for word, which clients show.
+
 import (
 	"errors"
 	"fmt"

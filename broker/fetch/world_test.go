@@ -374,14 +374,14 @@ func (x *index) statements() int {
 }
 
 func (x *index) Read(_ context.Context, reqs []metadata.ReadRequest) ([]metadata.ReadResult, error) {
-	results, err, late := x.read(reqs)
+	results, late, err := x.read(reqs)
 	if late != nil {
 		<-late
 	}
 	return results, err
 }
 
-func (x *index) read(reqs []metadata.ReadRequest) (_ []metadata.ReadResult, err error, late chan struct{}) {
+func (x *index) read(reqs []metadata.ReadRequest) (_ []metadata.ReadResult, late chan struct{}, err error) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	x.reads++
@@ -390,7 +390,7 @@ func (x *index) read(reqs []metadata.ReadRequest) (_ []metadata.ReadResult, err 
 		x.asked += q.MaxBytes
 	}
 	if x.err != nil {
-		return nil, x.err, x.late
+		return nil, x.late, x.err
 	}
 	results := make([]metadata.ReadResult, len(reqs))
 	for i, q := range reqs {
@@ -411,7 +411,7 @@ func (x *index) read(reqs []metadata.ReadRequest) (_ []metadata.ReadResult, err 
 			}
 		}
 	}
-	return results, nil, x.late
+	return results, x.late, nil
 }
 
 func (x *index) Watermarks(_ context.Context, keys []lease.Key) ([]*metadata.Watermarks, error) {
