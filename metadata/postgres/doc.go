@@ -11,11 +11,12 @@
 //
 // # Connections
 //
-// Commits, renewals and all else have pools of their own, so that neither a
-// pile-up of commits nor a slow query can cost an agent its leases. Settings of
-// the sessions are in session.go, with the reason beside each. A new connection
-// that finds the database on another timeline than the last one says so, loudly:
-// what it has acknowledged may be gone (history.go).
+// Commits, the upkeep of agents and leases, and all else have pools of their own,
+// so that neither a pile-up of commits nor slow queries can cost an agent its
+// leases, or its name for being alive. Settings of the sessions are in session.go,
+// with the reason beside each. A new connection that finds the database on another
+// timeline than the last one says so, loudly: what it has acknowledged may be gone
+// (history.go).
 //
 // # Errors
 //

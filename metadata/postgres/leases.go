@@ -12,7 +12,7 @@ import (
 func (s *Store) Acquire(ctx context.Context, agentID string, ttl time.Duration, keys []lease.Key) ([]lease.Result, error) {
 	topicIDs, partitionIDs := sqlstore.SplitKeys(keys, func(k lease.Key) lease.Key { return k })
 	results := make([]lease.Result, 0, len(keys))
-	err := call(ctx, s.others, "acquire leases", sqlstore.Stmt{
+	err := call(ctx, s.leases, "acquire leases", sqlstore.Stmt{
 		SQL:  `SELECT known, granted, holder, epoch, leader_epoch, expires_in_ms FROM acquire_leases($1, $2, $3, $4)`,
 		Args: []any{agentID, ttl.Milliseconds(), topicIDs, partitionIDs},
 		Each: func(row sqlstore.Row) error {
@@ -48,7 +48,7 @@ func (s *Store) Acquire(ctx context.Context, agentID string, ttl time.Duration, 
 func (s *Store) Renew(ctx context.Context, agentID string, ttl time.Duration, terms []lease.Term) ([]lease.Term, error) {
 	topicIDs, partitionIDs, leaderEpochs := sqlstore.SplitTerms(terms)
 	var renewed []lease.Term
-	err := call(ctx, s.renewals, "renew leases", sqlstore.Stmt{
+	err := call(ctx, s.leases, "renew leases", sqlstore.Stmt{
 		SQL:  `SELECT number, epoch FROM renew_leases($1, $2, $3, $4, $5)`,
 		Args: []any{agentID, ttl.Milliseconds(), topicIDs, partitionIDs, leaderEpochs},
 		Each: func(row sqlstore.Row) error {
@@ -72,7 +72,7 @@ func (s *Store) Renew(ctx context.Context, agentID string, ttl time.Duration, te
 // Release implements lease.Store.
 func (s *Store) Release(ctx context.Context, agentID string, terms []lease.Term) error {
 	topicIDs, partitionIDs, leaderEpochs := sqlstore.SplitTerms(terms)
-	return call(ctx, s.others, "release leases", sqlstore.Stmt{
+	return call(ctx, s.leases, "release leases", sqlstore.Stmt{
 		SQL:  `SELECT release_leases($1, $2, $3, $4)`,
 		Args: []any{agentID, topicIDs, partitionIDs, leaderEpochs},
 	})

@@ -1,11 +1,16 @@
 package postgres_test
 
 import (
+	"errors"
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
+
 	"github.com/streamhouse/streamhouse/internal/testdb"
 	"github.com/streamhouse/streamhouse/lease"
+	"github.com/streamhouse/streamhouse/metadata"
+	"github.com/streamhouse/streamhouse/metadata/postgres"
 )
 
 // A renewal that had to wait for a row lasts as long as one that did not.
@@ -51,6 +56,44 @@ func TestAcquireDoesNotWaitForALivingLeader(t *testing.T) {
 	}
 	if held, ok := results[0].Err.(*lease.HeldByOtherError); !ok || held.Holder.AgentID != agentID {
 		t.Errorf("got %+v", results[0])
+	}
+}
+
+// Queries that take all the time that they may have neither end an agent's
+// leases nor make it look dead.
+func TestSlowQueriesDoNotHoldUpTheUpkeep(t *testing.T) {
+	e := &faultEnv{url: testdb.Postgres(t)}
+	store, err := postgres.Open(t.Context(), e.url, postgres.Options{AgentID: agentID, OtherConns: 1, AllowUnsafe: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer store.Close()
+	term := leadTopic(t, store, 1)[0]
+	unlock := e.lockPartitions(t)
+	slow := make(chan error, 1)
+	go func() {
+		_, err := store.DeleteRecords(t.Context(), term.Key, 0)
+		slow <- err
+	}()
+	e.whenBlocked(t, 1, `pid`)
+
+	a := metadata.Agent{ID: agentID, Session: uuid.New()}
+	_, err = store.Register(t.Context(), a)
+	_, acquireErr := store.Acquire(t.Context(), agentID, time.Hour, []lease.Key{{TopicID: uuid.New()}})
+	_, renewErr := store.Renew(t.Context(), "agent-2", time.Hour, []lease.Term{term})
+	err = errors.Join(err, acquireErr, renewErr, store.Heartbeat(t.Context(), a.ID, a.Session),
+		store.Release(t.Context(), "agent-2", []lease.Term{term}), store.Deregister(t.Context(), a.ID, a.Session))
+	if err != nil {
+		t.Error(err)
+	}
+	select {
+	case err := <-slow:
+		t.Errorf("the slow call is over: %v", err)
+	default:
+	}
+	unlock()
+	if err := <-slow; err != nil {
+		t.Error(err)
 	}
 }
 

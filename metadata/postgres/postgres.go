@@ -26,7 +26,7 @@ type Options struct {
 	// one partition wait for one another anyway.
 	CommitConns int32
 	// OtherConns is how many of all other calls run at once; 0 means 6.
-	// Renewals have two connections of their own.
+	// What keeps an agent and its leases alive has three connections of its own.
 	OtherConns int32
 
 	// Log gets what becomes of the server between connections; nil drops it.
@@ -44,7 +44,7 @@ type Options struct {
 const (
 	defaultCommitConns = 4
 	defaultOtherConns  = 6
-	renewalConns       = 2
+	leaseConns         = 3
 
 	allowUnsafeParameter = "allow_unsafe"
 )
@@ -52,7 +52,8 @@ const (
 // Store is the metadata in a PostgreSQL database. It is safe for concurrent use.
 type Store struct {
 	*sqlstore.Store
-	commits, renewals, others database
+	commits, leases, others database
+	register                *sqlstore.Store // the register of agents, by the connections of leases
 }
 
 var _ metadata.Store = (*Store)(nil)
@@ -75,7 +76,7 @@ func Open(ctx context.Context, url string, o Options) (*Store, error) {
 		settings map[string]string
 	}{
 		{&s.commits, cmp.Or(o.CommitConns, defaultCommitConns), planSettings},
-		{&s.renewals, renewalConns, planSettings},
+		{&s.leases, leaseConns, planSettings},
 		{&s.others, cmp.Or(o.OtherConns, defaultOtherConns), nil},
 	} {
 		if p.db.pool, err = newPool(common, p.size, p.settings); err != nil {
@@ -85,6 +86,7 @@ func Open(ctx context.Context, url string, o Options) (*Store, error) {
 	if s.Store, err = sqlstore.New(ctx, s.others, dialect{}); err != nil {
 		return nil, errors.Join(fmt.Errorf("open metadata store: %w", err), s.Close())
 	}
+	s.register = s.Store.On(s.leases)
 	return s, nil
 }
 
@@ -100,7 +102,7 @@ func migrate(ctx context.Context, common *pgxpool.Config) error {
 
 // Close implements metadata.Store. It waits for calls that run.
 func (s *Store) Close() error {
-	for _, db := range []database{s.commits, s.renewals, s.others} {
+	for _, db := range []database{s.commits, s.leases, s.others} {
 		if db.pool != nil {
 			db.pool.Close()
 		}

@@ -19,7 +19,7 @@ func TestSessionSettings(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer store.Close()
-	for _, db := range []database{store.commits, store.renewals, store.others} {
+	for _, db := range []database{store.commits, store.leases, store.others} {
 		err := db.use(t.Context(), func(ctx context.Context, conn *pgx.Conn) error {
 			for name, want := range map[string]string{
 				"synchronous_commit":                  "on",

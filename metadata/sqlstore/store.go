@@ -44,6 +44,9 @@ func New(ctx context.Context, db DB, d Dialect) (*Store, error) {
 	return s, nil
 }
 
+// On returns the store on other connections to the same database.
+func (s *Store) On(db DB) *Store { return &Store{db, s.d} }
+
 // newClusterID returns a random id in the shape that Kafka gives its own: 22
 // characters of URL-safe base64, none of which would look like a flag.
 func newClusterID() string {
