@@ -92,9 +92,11 @@ type Log interface {
 	EpochEnds(ctx context.Context, reqs []EpochRequest) ([]EpochEnd, error)
 	// DeleteRecords raises the log start to offset, or to the high watermark
 	// if offset is -1; one below today's log start changes nothing. It returns
-	// the log start. ErrOffsetOutOfRange beyond the high watermark.
+	// the log start. Extents that end there or below can't be read any more from
+	// then on; Prune removes them. ErrOffsetOutOfRange beyond the high watermark.
 	DeleteRecords(ctx context.Context, key lease.Key, offset int64) (logStart int64, err error)
-	// LogSizes returns the bytes of each partition of the topics.
+	// LogSizes returns the bytes of each partition of the topics, in extents that
+	// can be read.
 	LogSizes(ctx context.Context, topics []uuid.UUID) (map[lease.Key]int64, error)
 }
 

@@ -24,15 +24,17 @@ const CommitRetention = 24 * time.Hour
 // live for seconds; all else is room for an agent's clock that is behind.
 const CommitMaxAge = CommitRetention / 2
 
-// PruneRows bounds the rows of each kind that one Prune visits.
+// PruneRows is how many rows of a kind one Prune visits, and twice as many at most.
 const PruneRows = 2000
 
 // Pruner removes what nobody can ask for any more. Calls may overlap.
 type Pruner interface {
 	// Prune removes the answers of commits after CommitRetention, with the rows of
-	// flushes that were all inline and have nothing else in them, and the state of
-	// producers that wrote nothing for ProducerExpiry. It returns how many rows it
-	// changed. If those are PruneRows or more, there may be more to do.
+	// flushes that were all inline and have nothing else in them, the state of
+	// producers that wrote nothing for ProducerExpiry, and what DeleteTopic and
+	// DeleteRecords left, some of which may be gone when an error is returned. It
+	// returns how many rows it changed. If those are PruneRows or more, there may
+	// be more to do.
 	Prune(ctx context.Context) (rows int64, err error)
 }
 

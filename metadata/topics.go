@@ -53,8 +53,9 @@ type Topics interface {
 	// CreateTopic is durable and visible to Topology when it returns.
 	// ErrTopicExists if another id has the name; nil if this id has it already.
 	CreateTopic(ctx context.Context, t NewTopic) error
-	// DeleteTopic removes the topic with its partitions, extents, producer
-	// state and committed offsets. ErrUnknownTopic if it is not there.
+	// DeleteTopic removes the topic with its partitions. Their extents, producer
+	// state, leader epochs and committed offsets can't be read any more from then
+	// on; Prune removes them. ErrUnknownTopic if it is not there.
 	DeleteTopic(ctx context.Context, id uuid.UUID) error
 	// AddPartitions raises the topic's count to total. ErrInvalidPartitions if
 	// it is there already or below.

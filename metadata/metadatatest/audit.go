@@ -12,7 +12,8 @@ import (
 // Audit checks the invariants of every log in a store that nobody writes to:
 // extents tile the log from its start to the high watermark, leader epochs
 // never go back and are not above the partition's own, and each extent has
-// bytes, in an object or inline. It returns all violations, joined.
+// bytes, in an object or inline. Extents wholly below the log start, which are
+// there until they are pruned, must not be seen. It returns all violations, joined.
 func Audit(ctx context.Context, store metadata.Store) error {
 	topology, err := store.Topology(ctx, 0)
 	if err != nil {

@@ -27,6 +27,7 @@ var modelTests = []test{
 				"release":       m.release,
 				"claim":         m.claim,
 				"deleteRecords": m.deleteRecords,
+				"prune":         m.prune,
 			})
 		})
 	}},
@@ -315,6 +316,12 @@ func (m *model) deleteRecords(t *rapid.T) {
 	noError(t, got, err)
 	p.logStart = max(p.logStart, to)
 	same(t, "log start", got, p.logStart)
+}
+
+// prune changes nothing that can be read.
+func (m *model) prune(t *rapid.T) {
+	rows, err := m.store.Prune(m.ctx)
+	noError(t, rows, err)
 }
 
 // check compares all that can be read.

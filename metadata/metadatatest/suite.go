@@ -39,6 +39,7 @@ func Run(t *testing.T, open func(t testing.TB) (metadata.Store, Exec)) {
 		{"Offsets", offsetTests},
 		{"Objects", objectTests},
 		{"Prune", pruneTests},
+		{"Purge", purgeTests},
 		{"Concurrency", concurrencyTests},
 		{"Model", modelTests},
 	} {

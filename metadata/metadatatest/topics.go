@@ -68,7 +68,7 @@ var topicTests = []test{
 			e.Error("the refused topic is there")
 		}
 	}},
-	{"a deleted topic leaves nothing behind", func(e *env) {
+	{"nothing of a deleted topic can be read", func(e *env) {
 		topic, pr := e.newTopic(2), e.newProducer()
 		terms := e.lead(e.agent, ttl, keys(topic)...)
 		e.commit(pr.batch(terms[0], 0, 5), pr.batch(terms[1], 0, 5))
@@ -78,7 +78,13 @@ var topicTests = []test{
 
 		e.equal("partitions", e.partitionCount(topic.ID), 0)
 		e.equal("offsets", len(must(e.store.FetchOffsets(e.ctx, []string{group.name}))(e)[0]), 0)
+		e.equal("listed", slices.Contains(must(e.store.ListGroups(e.ctx))(e), group.name), false)
 		e.equal("sizes", len(must(e.store.LogSizes(e.ctx, []uuid.UUID{topic.ID}))(e)), 0)
+		e.wantErr(must(e.store.Read(e.ctx, []metadata.ReadRequest{{Key: terms[0].Key, MaxBytes: 1}}))(e)[0].Err, metadata.ErrUnknownTopic)
+		e.wantErr(must(e.store.FindTimestamp(e.ctx, []metadata.TimestampRequest{{Key: terms[0].Key}}))(e)[0].Err, metadata.ErrUnknownTopic)
+		e.wantErr(must(e.store.EpochEnds(e.ctx, []metadata.EpochRequest{{Key: terms[0].Key}}))(e)[0].Err, metadata.ErrUnknownTopic)
+		_, err := e.store.DeleteRecords(e.ctx, terms[0].Key, 1)
+		e.wantErr(err, metadata.ErrUnknownTopic)
 		e.wantOutcome(e.commit(batch(terms[0], 1))[0], metadata.UnknownPartition, -1)
 		r := must(e.store.Acquire(e.ctx, e.agent, ttl, keys(topic)[:1]))(e)
 		e.wantErr(r[0].Err, lease.ErrUnknownKey)

@@ -14,18 +14,20 @@ import (
 )
 
 // DeleteRecords implements metadata.Log. Extents that lie wholly below the new
-// log start go with it.
+// log start are left to Prune.
 func (s *Store) DeleteRecords(ctx context.Context, key lease.Key, offset int64) (logStart int64, err error) {
 	of := []any{key.TopicID[:], key.Partition}
 	err = s.tx(ctx, "delete records", func(tx Runner) error {
 		var high int64
 		logStart = -1
-		err := tx.Run(ctx, Stmt{
-			SQL: `SELECT log_start_offset, high_watermark FROM partitions
-				WHERE topic_id = $1 AND partition = $2 ` + s.d.ForUpdate(),
-			Args: of,
-			Each: func(r Row) error { return r.Scan(&logStart, &high) },
-		})
+		err := tx.Run(ctx,
+			Stmt{SQL: `INSERT INTO purges (topic_id, partition) VALUES ($1, $2) ` + lockPurge, Args: of},
+			Stmt{
+				SQL: `SELECT log_start_offset, high_watermark FROM partitions
+					WHERE topic_id = $1 AND partition = $2 ` + s.d.ForUpdate(),
+				Args: of,
+				Each: func(r Row) error { return r.Scan(&logStart, &high) },
+			})
 		to := offset
 		if to == -1 {
 			to = high
@@ -41,14 +43,10 @@ func (s *Store) DeleteRecords(ctx context.Context, key lease.Key, offset int64) 
 			return nil
 		}
 		logStart = to
-		args := append(of[:2:2], to)
-		return tx.Run(ctx,
-			Stmt{SQL: `UPDATE partitions SET log_start_offset = $3 WHERE topic_id = $1 AND partition = $2`, Args: args},
-			Stmt{
-				SQL: `DELETE FROM extents
-					WHERE topic_id = $1 AND partition = $2 AND base_offset < $3 AND end_offset <= $3`,
-				Args: args,
-			})
+		return tx.Run(ctx, Stmt{
+			SQL:  `UPDATE partitions SET log_start_offset = $3 WHERE topic_id = $1 AND partition = $2`,
+			Args: append(of[:2:2], to),
+		})
 	})
 	if err != nil {
 		return -1, err
@@ -67,7 +65,7 @@ func (s *Store) LogSizes(ctx context.Context, topics []uuid.UUID) (map[lease.Key
 		SQL: `SELECT p.topic_id, p.partition, CAST(coalesce(sum(e.length), 0) AS BIGINT)
 			FROM ` + s.d.Input("i", 1, Column{"topic_id", Bytes}) + `
 			JOIN partitions p ON p.topic_id = i.topic_id
-			LEFT JOIN extents e ON e.topic_id = p.topic_id AND e.partition = p.partition
+			LEFT JOIN extents e ON e.topic_id = p.topic_id AND e.partition = p.partition AND ` + alive("e") + `
 			GROUP BY p.topic_id, p.partition`,
 		Args: s.args(nil, ids),
 		Each: func(r Row) error {

@@ -92,7 +92,9 @@ func lastPositions(commits []metadata.OffsetCommit) *positions {
 	return in
 }
 
-// FetchOffsets implements metadata.Offsets.
+// FetchOffsets implements metadata.Offsets. Positions in partitions that are there
+// no more are left out, here and in ListGroups: they are there until Prune has
+// removed them.
 func (s *Store) FetchOffsets(ctx context.Context, groups []string) ([][]metadata.CommittedOffset, error) {
 	if len(groups) == 0 {
 		return nil, nil
@@ -101,6 +103,7 @@ func (s *Store) FetchOffsets(ctx context.Context, groups []string) ([][]metadata
 	err := s.read(ctx, "fetch offsets", Stmt{
 		SQL: `SELECT i.ord, g.topic_id, g.partition, g.committed_offset, g.leader_epoch, g.metadata
 			FROM ` + s.d.Input("i", 1, Column{"group_id", Text}) + ` JOIN group_offsets g ON g.group_id = i.group_id
+			JOIN partitions p ON p.topic_id = g.topic_id AND p.partition = g.partition
 			ORDER BY i.ord, g.topic_id, g.partition`,
 		Args: s.args(nil, groups),
 		Each: func(r Row) error {
@@ -144,7 +147,8 @@ func (s *Store) DeleteOffsets(ctx context.Context, agentID string, shard lease.T
 func (s *Store) ListGroups(ctx context.Context) ([]string, error) {
 	var groups []string
 	err := s.read(ctx, "list groups", Stmt{
-		SQL: `SELECT DISTINCT group_id FROM group_offsets ORDER BY group_id`,
+		SQL: `SELECT DISTINCT g.group_id FROM group_offsets g
+			JOIN partitions p ON p.topic_id = g.topic_id AND p.partition = g.partition ORDER BY g.group_id`,
 		Each: func(r Row) error {
 			var g string
 			err := r.Scan(&g)

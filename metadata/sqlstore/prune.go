@@ -47,5 +47,6 @@ func (s *Store) Prune(ctx context.Context) (rows int64, err error) {
 	if err != nil {
 		return 0, err
 	}
-	return emptied + inline + producers, nil
+	purged, err := s.purge(ctx)
+	return emptied + inline + producers + purged, err
 }

@@ -39,6 +39,15 @@ func (e *extentRow) dest() []any {
 	}
 }
 
+// alive says of an extent of the partition p that it does not lie wholly below
+// the log start: extents that do are there until Prune has removed them. The
+// second condition follows from the first, and lets an index begin there.
+func alive(extent string) string {
+	return extent + `.end_offset > p.log_start_offset AND ` + extent + `.base_offset >= coalesce(
+		(SELECT max(b.base_offset) FROM extents b
+		WHERE b.topic_id = p.topic_id AND b.partition = p.partition AND b.base_offset <= p.log_start_offset), 0)`
+}
+
 // Read implements metadata.Log: one statement, and so one snapshot.
 //
 // It finds the extent that contains the offset and walks on from the end of
@@ -152,16 +161,15 @@ func (s *Store) FindTimestamp(ctx context.Context, reqs []metadata.TimestampRequ
 		stamps[i] = reqs[i].Timestamp
 		results[i].Err = unknownPartition(reqs[i].Key)
 	}
-	const alive = ` FROM extents x WHERE x.topic_id = p.topic_id AND x.partition = p.partition
-		AND x.end_offset > p.log_start_offset`
+	within := ` FROM extents x WHERE x.topic_id = p.topic_id AND x.partition = p.partition AND ` + alive("x")
 	err := s.read(ctx, "find timestamp", Stmt{
 		SQL: `SELECT i.ord, ` + watermarkColumns + `, ` + extentColumns + `
 			FROM ` + s.d.Input("i", 2, append(KeyColumns[:2:2], Column{"stamp", Int64})...) + `
 			JOIN partitions p ON p.topic_id = i.topic_id AND p.partition = i.partition
 			LEFT JOIN extents e ON e.topic_id = p.topic_id AND e.partition = p.partition AND e.base_offset =
 				CASE i.stamp WHEN $1
-				THEN (SELECT x.base_offset` + alive + ` ORDER BY x.max_timestamp DESC, x.base_offset LIMIT 1)
-				ELSE (SELECT x.base_offset` + alive + ` AND x.max_timestamp >= i.stamp ORDER BY x.base_offset LIMIT 1)
+				THEN (SELECT x.base_offset` + within + ` ORDER BY x.max_timestamp DESC, x.base_offset LIMIT 1)
+				ELSE (SELECT x.base_offset` + within + ` AND x.max_timestamp >= i.stamp ORDER BY x.base_offset LIMIT 1)
 				END
 			LEFT JOIN objects o ON o.object_id = e.object_id`,
 		Args: s.args([]any{int64(metadata.MaxTimestamp)}, topics, partitions, stamps),

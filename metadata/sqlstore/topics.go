@@ -72,7 +72,8 @@ func (s *Store) lockTopic(ctx context.Context, tx Runner, id uuid.UUID) (partiti
 }
 
 // DeleteTopic implements metadata.Topics. Under the locks on its partitions no
-// commit is in flight, and one that waits for them finds no partition.
+// commit is in flight, and one that waits for them finds no partition. What hangs
+// on the partitions is found through them only, and left to Prune.
 func (s *Store) DeleteTopic(ctx context.Context, id uuid.UUID) error {
 	return s.tx(ctx, "delete topic", func(tx Runner) error {
 		if _, _, err := s.lockTopic(ctx, tx, id); err != nil {
@@ -80,11 +81,12 @@ func (s *Store) DeleteTopic(ctx context.Context, id uuid.UUID) error {
 		}
 		of := []any{id[:]}
 		return tx.Run(ctx,
+			Stmt{
+				SQL: `INSERT INTO purges (topic_id, partition)
+					SELECT topic_id, partition FROM partitions WHERE topic_id = $1 ORDER BY partition ` + lockPurge,
+				Args: of,
+			},
 			Stmt{SQL: `SELECT 1 FROM partitions WHERE topic_id = $1 ORDER BY partition ` + s.d.ForUpdate(), Args: of},
-			Stmt{SQL: `DELETE FROM extents WHERE topic_id = $1`, Args: of},
-			Stmt{SQL: `DELETE FROM producers WHERE topic_id = $1`, Args: of},
-			Stmt{SQL: `DELETE FROM leader_epochs WHERE topic_id = $1`, Args: of},
-			Stmt{SQL: `DELETE FROM group_offsets WHERE topic_id = $1`, Args: of},
 			Stmt{SQL: `DELETE FROM partitions WHERE topic_id = $1`, Args: of},
 			Stmt{SQL: bumpVersion},
 			Stmt{

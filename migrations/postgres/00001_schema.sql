@@ -129,7 +129,16 @@ CREATE TABLE group_offsets (
     committed_at     BIGINT  NOT NULL,
     PRIMARY KEY (group_id, topic_id, partition)
 ) WITH (fillfactor = 50);
-CREATE INDEX group_offsets_topic ON group_offsets (topic_id);
+CREATE INDEX group_offsets_topic ON group_offsets (topic_id, partition);
+
+-- Partitions that have rows to be removed, in small steps, since a log may have
+-- millions: all rows of a partition that is there no more, and else the extents
+-- that end at or below its log start.
+CREATE TABLE purges (
+    topic_id  BYTEA   NOT NULL,
+    partition INTEGER NOT NULL,
+    PRIMARY KEY (topic_id, partition)
+);
 
 -- For people: the leases as leases.
 CREATE VIEW partition_leases AS
@@ -140,5 +149,5 @@ WHERE p.leader_agent_id IS NOT NULL;
 
 -- +goose Down
 DROP VIEW partition_leases;
-DROP TABLE group_offsets, producer_id_blocks, producers, extents, objects, leader_epochs,
+DROP TABLE purges, group_offsets, producer_id_blocks, producers, extents, objects, leader_epochs,
     partitions, topics, agents, cluster;

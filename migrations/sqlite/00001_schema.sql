@@ -125,7 +125,16 @@ CREATE TABLE group_offsets (
     committed_at     INTEGER NOT NULL,
     PRIMARY KEY (group_id, topic_id, partition)
 ) STRICT, WITHOUT ROWID;
-CREATE INDEX group_offsets_topic ON group_offsets (topic_id);
+CREATE INDEX group_offsets_topic ON group_offsets (topic_id, partition);
+
+-- Partitions that have rows to be removed, in small steps, since a log may have
+-- millions: all rows of a partition that is there no more, and else the extents
+-- that end at or below its log start.
+CREATE TABLE purges (
+    topic_id  BLOB    NOT NULL,
+    partition INTEGER NOT NULL,
+    PRIMARY KEY (topic_id, partition)
+) STRICT, WITHOUT ROWID;
 
 -- For people: the leases as leases.
 CREATE VIEW partition_leases AS
@@ -136,6 +145,7 @@ WHERE p.leader_agent_id IS NOT NULL;
 
 -- +goose Down
 DROP VIEW partition_leases;
+DROP TABLE purges;
 DROP TABLE group_offsets;
 DROP TABLE producer_id_blocks;
 DROP TABLE producers;
