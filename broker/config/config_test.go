@@ -258,8 +258,10 @@ func TestSynonymsAreInKafkasOrder(t *testing.T) {
 		want    []config.Synonym
 	}{
 		{topic.Describe(), "retention.ms", []config.Synonym{
-			{Name: "retention.ms", Value: "1", Source: ofTopic}, {Name: "log.retention.ms", Value: "2", Source: ofCluster},
-			{Name: "log.retention.ms", Value: "3", Source: ofFile}, {Name: "log.retention.ms", Value: "604800000", Source: byDefault},
+			{Name: "retention.ms", Value: "1", Source: ofTopic},
+			{Name: "log.retention.ms", Value: "2", Source: ofCluster},
+			{Name: "log.retention.ms", Value: "3", Source: ofFile},
+			{Name: "log.retention.ms", Value: "604800000", Source: byDefault},
 		}},
 		{topic.Describe(), "remote.storage.enable", []config.Synonym{
 			{Name: "remote.storage.enable", Value: "true", Source: ofTopic}, {Name: "remote.storage.enable", Value: "false", Source: byDefault},

@@ -757,8 +757,12 @@ func TestListOffsetsErrors(t *testing.T) {
 	w := newWorld(t, fetch.Config{})
 	w.elsewhere(of(key(0), "a"))
 	w.objects.Set(faulty.Rule{Op: faulty.Get, Err: objstore.ErrUnavailable})
-	res := w.reader.ListOffsets(t.Context(), []fetch.ListRequest{{Key: key(0), Timestamp: 1}, {Key: key(0), Timestamp: fetch.Latest},
-		{Key: key(9), Timestamp: 1}, {Key: key(9), Timestamp: fetch.Latest}}, false)
+	res := w.reader.ListOffsets(t.Context(), []fetch.ListRequest{
+		{Key: key(0), Timestamp: 1},
+		{Key: key(0), Timestamp: fetch.Latest},
+		{Key: key(9), Timestamp: 1},
+		{Key: key(9), Timestamp: fetch.Latest},
+	}, false)
 	if !errors.Is(res[0].Err, fetch.ErrStorage) || res[1].Err != nil || res[1].Offset != 1 || res[2].Err == nil || res[3].Err == nil {
 		t.Errorf("got %+v", res)
 	}

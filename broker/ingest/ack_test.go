@@ -58,23 +58,29 @@ func TestAckTable(t *testing.T) {
 
 		"commit is unavailable once": {commit(ingesttest.Fault{Nth: 1, Before: metadata.ErrUnavailable}), all(nil)},
 		"commit is unavailable for 10 s": {
-			until(10*time.Second, commit(ingesttest.Fault{Before: metadata.ErrUnavailable})), all(nil)},
+			until(10*time.Second, commit(ingesttest.Fault{Before: metadata.ErrUnavailable})), all(nil),
+		},
 		"commit is unavailable for too long": {
-			until(time.Minute, commit(ingesttest.Fault{Before: metadata.ErrUnavailable})), all(ingest.ErrCommitUnavailable)},
+			until(time.Minute, commit(ingesttest.Fault{Before: metadata.ErrUnavailable})), all(ingest.ErrCommitUnavailable),
+		},
 		"commit is lost":                 {commit(ingesttest.Fault{Nth: 1, Before: metadata.ErrUnknownOutcome}), all(nil)},
 		"commit is applied, answer lost": {commit(ingesttest.Fault{Nth: 1, After: metadata.ErrUnknownOutcome}), all(nil)},
 		"commit is lost for minutes": {
-			until(5*time.Minute, commit(ingesttest.Fault{Before: metadata.ErrUnknownOutcome})), all(nil)},
+			until(5*time.Minute, commit(ingesttest.Fault{Before: metadata.ErrUnknownOutcome})), all(nil),
+		},
 		"commit is applied, answers lost for minutes": {
-			until(5*time.Minute, commit(ingesttest.Fault{After: metadata.ErrUnknownOutcome})), all(nil)},
+			until(5*time.Minute, commit(ingesttest.Fault{After: metadata.ErrUnknownOutcome})), all(nil),
+		},
 		"commit is applied, then unavailable for minutes": {
-			until(5*time.Minute, commit(ingesttest.Fault{Nth: 1, After: metadata.ErrUnknownOutcome}, ingesttest.Fault{Before: metadata.ErrUnavailable})), all(nil)},
+			until(5*time.Minute, commit(ingesttest.Fault{Nth: 1, After: metadata.ErrUnknownOutcome}, ingesttest.Fault{Before: metadata.ErrUnavailable})), all(nil),
+		},
 		"commit fails with what nobody knows": {commit(ingesttest.Fault{Nth: 1, After: errors.New("?")}), all(nil)},
 		"commit is slow":                      {commit(ingesttest.Fault{Delay: 9 * time.Second}), all(nil)},
 		"commit hangs":                        {commit(ingesttest.Fault{Nth: 1, Delay: time.Hour}), all(nil)},
 
 		"object is claimed by a collector": {
-			func(r *rig) { r.store.Old = true; r.claimNextPut() }, [3]error{ingest.ErrUpload, ingest.ErrUpload, nil}},
+			func(r *rig) { r.store.Old = true; r.claimNextPut() }, [3]error{ingest.ErrUpload, ingest.ErrUpload, nil},
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

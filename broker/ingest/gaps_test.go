@@ -44,11 +44,14 @@ func TestGaps(t *testing.T) {
 		"a retry that fails in the pool":              {fail(0, 3), refuse(0, 4, 3), pass(0, 3), fail(0, 3), refuse(0, 4, 3)},
 		"a retry that fails on its way to the pool":   {fail(0, 3), refuse(0, 4, 3), fail(0, 3), refuse(0, 4, 3)},
 		"after a shorter round all that failed is let in": {
-			fail(0, 3), refuse(0, 4, 3), fail(0, 3), pass(0, 3), pass(0, 4), pass(0, 5)},
+			fail(0, 3), refuse(0, 4, 3), fail(0, 3), pass(0, 3), pass(0, 4), pass(0, 5),
+		},
 		"after a shorter round what is too early is not": {
-			fail(0, 3), refuse(0, 4, 3), fail(0, 3), pass(0, 3), refuse(0, 5, 3), pass(0, 4), pass(0, 5)},
+			fail(0, 3), refuse(0, 4, 3), fail(0, 3), pass(0, 3), refuse(0, 5, 3), pass(0, 4), pass(0, 5),
+		},
 		"a retry of a successor tells that the first is in the log": {
-			fail(0, 3), refuse(0, 4, 3), refuse(0, 5, 3), pass(0, 4), pass(0, 5)},
+			fail(0, 3), refuse(0, 4, 3), refuse(0, 5, 3), pass(0, 4), pass(0, 5),
+		},
 		"successors that fail by themselves":       {fail(0, 3), fail(0, 4), refuse(0, 5, 3), pass(0, 4)},
 		"what is in front of the gap goes on":      {fail(0, 3), pass(0, 2), refuse(0, 4, 3)},
 		"a failure in front of the gap":            {fail(0, 3), fail(0, 2), refuse(0, 3, 2), pass(0, 2), pass(0, 3)},

@@ -69,8 +69,14 @@ type results struct {
 
 func newResults() *results {
 	moved := []Column{
-		{Unit: mibPerSecond}, {Unit: cpuPerGiB}, {Unit: timesKafka}, {Unit: kibPerRequest},
-		{Unit: allocsPerRequest}, {Unit: allocatedPerByte}, {Unit: storedPerByte}, {Unit: storeRequestsPerGiB},
+		{Unit: mibPerSecond},
+		{Unit: cpuPerGiB},
+		{Unit: timesKafka},
+		{Unit: kibPerRequest},
+		{Unit: allocsPerRequest},
+		{Unit: allocatedPerByte},
+		{Unit: storedPerByte},
+		{Unit: storeRequestsPerGiB},
 	}
 	produced := slices.Clone(moved)
 	produced[2].Goal = 2

@@ -65,8 +65,10 @@ func (k *Kcat) Produce(ctx context.Context, topic, codec string, records []scena
 			input.Write(r.Value)
 			input.WriteString(recordDelimiter)
 		}
-		args := append([]string{"-P", "-t", topic, "-z", codec, "-K", keyDelimiter, "-D", recordDelimiter,
-			"-X", "acks=all", "-X", "message.max.bytes=" + strconv.Itoa(scenario.MaxMessageBytes)}, options...)
+		args := append([]string{
+			"-P", "-t", topic, "-z", codec, "-K", keyDelimiter, "-D", recordDelimiter,
+			"-X", "acks=all", "-X", "message.max.bytes=" + strconv.Itoa(scenario.MaxMessageBytes),
+		}, options...)
 		if _, err := k.run(ctx, &input, args...); err != nil {
 			return nil, err
 		}

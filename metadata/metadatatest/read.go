@@ -157,7 +157,9 @@ var logTests = []test{
 		e.commit(at(batch(p, 2), 500))
 		must(e.store.DeleteRecords(e.ctx, p.Key, 1))(e)
 		got := must(e.store.FindTimestamp(e.ctx, []metadata.TimestampRequest{
-			{Key: p.Key, Timestamp: metadata.MaxTimestamp}, {Key: p.Key, Timestamp: 1}, {Key: p.Key, Timestamp: 900},
+			{Key: p.Key, Timestamp: metadata.MaxTimestamp},
+			{Key: p.Key, Timestamp: 1},
+			{Key: p.Key, Timestamp: 900},
 			{Key: lease.Key{TopicID: uuid.New()}, Timestamp: 1},
 		}))(e)
 		e.equal("extents", []int64{got[0].Extent.BaseOffset, got[1].Extent.BaseOffset}, []int64{1, 1})

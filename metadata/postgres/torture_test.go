@@ -133,8 +133,10 @@ func (tt *torture) run(commits int) {
 	}
 	var producers sync.WaitGroup
 	for i := range tortureProducers {
-		p := &tortureProducer{torture: tt, id: first + int64(i), key: tt.keys[i%len(tt.keys)],
-			rng: rand.New(rand.NewPCG(tt.seed, uint64(i)))}
+		p := &tortureProducer{
+			torture: tt, id: first + int64(i), key: tt.keys[i%len(tt.keys)],
+			rng: rand.New(rand.NewPCG(tt.seed, uint64(i))),
+		}
 		producers.Go(func() {
 			for n := 0; proceed(n) && !tt.failed(); n++ {
 				p.step(ctx)

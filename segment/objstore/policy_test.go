@@ -75,7 +75,8 @@ func TestPutOutcomes(t *testing.T) {
 		"both hang, then well":         {rules: []faulty.Rule{hang(1, faulty.Before), hang(2, faulty.Before)}, puts: 3},
 		"both hang, applied":           {rules: []faulty.Rule{hang(1, faulty.After), fault(2, faulty.Before, unavailable)}, puts: 3},
 		"confirmation fails once": {rules: []faulty.Rule{
-			fault(1, faulty.After, unavailable), {Op: faulty.Head, Nth: 1, Err: unavailable}}, puts: 3},
+			fault(1, faulty.After, unavailable), {Op: faulty.Head, Nth: 1, Err: unavailable},
+		}, puts: 3},
 	} {
 		for _, checksum := range []bool{true, false} {
 			t.Run(fmt.Sprintf("%s/checksum=%t", name, checksum), func(t *testing.T) {
