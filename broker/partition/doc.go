@@ -19,5 +19,7 @@
 // wait for a lease wait in a queue and enter the pool before any later one. The
 // pool never has batches of two leases of a partition: the outcomes of the old
 // one are known before the next is asked for, so that an agent never fences its
-// own commits, and a batch never passes a failed one of its producer.
+// own commits. Of batches that fail before they come to the pool, the pool is
+// told, so that none passes a failed one of its producer: that is class Q of
+// package ingest.
 package partition

@@ -1,13 +1,11 @@
 package partition
 
 import (
-	"errors"
 	"slices"
 	"sync"
 
 	"github.com/streamhouse/streamhouse/broker/ingest"
 	"github.com/streamhouse/streamhouse/lease"
-	"github.com/streamhouse/streamhouse/protocol/batch"
 )
 
 // phase is what a part is about.
@@ -50,7 +48,7 @@ func (pt *part) accept(s *slot, items []ingest.Item) (_ []ingest.Item, accepted 
 		pt.inPool++
 		return append(items, s.item()), true
 	case len(pt.waiting) >= pt.table.cfg.MaxWaiting:
-		s.decide(ingest.Failed(ingest.ErrFull))
+		pt.fail(ingest.ErrFull, s)
 		return items, true
 	}
 	pt.waiting = append(pt.waiting, s)
@@ -99,7 +97,9 @@ func (pt *part) acquired(a lease.Acquired) {
 	pt.inPool += len(items)
 	if err := pt.table.pool.Add(items); err != nil {
 		pt.inPool -= len(items)
-		decideAll(waiting, err)
+		for _, s := range waiting {
+			s.decide(ingest.Failed(err))
+		}
 	}
 }
 
@@ -109,22 +109,19 @@ func (pt *part) refuse(err error) {
 	waiting := pt.waiting
 	pt.waiting, pt.phase = nil, steady
 	pt.forget()
-	decideAll(waiting, err)
+	pt.fail(err, waiting...)
 }
 
-// answered takes note that the pool has decided a slot.
-func (pt *part) answered(s *slot, err error) {
-	pt.mu.Lock()
-	defer pt.mu.Unlock()
-	pt.inPool--
-	// The sequence of the producer is broken: see class Q of package ingest.
-	if err != nil && !errors.Is(err, ingest.ErrOutOfOrderSequence) && !errors.Is(err, ingest.ErrInvalidProducerEpoch) {
-		decideAll(pt.takeSuccessors(s, 0), err)
+// fail decides slots that the pool will not be asked to add. The caller holds mu, so
+// that those behind them come to the pool after it knows.
+func (pt *part) fail(err error, slots ...*slot) {
+	for _, s := range slots {
+		pt.table.pool.Skip(pt.key, &s.Batch, err)
+		s.decide(ingest.Failed(err))
 	}
-	pt.settle()
 }
 
-// returned takes note that the pool did not take n appends.
+// returned takes note that n appends are in the pool no more, or were not taken.
 func (pt *part) returned(n int) {
 	pt.mu.Lock()
 	defer pt.mu.Unlock()
@@ -138,7 +135,7 @@ func (pt *part) close() {
 	defer pt.mu.Unlock()
 	waiting := pt.waiting
 	pt.waiting = nil
-	decideAll(waiting, ErrClosed)
+	pt.fail(ErrClosed, waiting...)
 }
 
 // lost takes note that the lease has ended.
@@ -150,35 +147,14 @@ func (pt *part) lost(l *lease.Lease) {
 	}
 }
 
-// withdraw decides a slot that waits, and those of its producer behind it.
+// withdraw decides a slot that waits.
 func (pt *part) withdraw(s *slot) {
 	pt.mu.Lock()
 	defer pt.mu.Unlock()
-	at := slices.Index(pt.waiting, s)
-	if at < 0 {
-		return
+	if at := slices.Index(pt.waiting, s); at >= 0 {
+		pt.waiting = slices.Delete(pt.waiting, at, at+1)
+		pt.fail(ErrNotAppended, s)
 	}
-	pt.waiting = slices.Delete(pt.waiting, at, at+1)
-	decideAll(append([]*slot{s}, pt.takeSuccessors(s, at)...), ErrNotAppended)
-}
-
-// takeSuccessors takes the slots of s's idempotent producer out of the queue,
-// from a place on. The caller holds mu.
-func (pt *part) takeSuccessors(s *slot, from int) (taken []*slot) {
-	if s.Batch.ProducerID == batch.NoProducerID {
-		return nil
-	}
-	kept := pt.waiting[:from]
-	for _, w := range pt.waiting[from:] {
-		if w.Batch.ProducerID == s.Batch.ProducerID {
-			taken = append(taken, w)
-		} else {
-			kept = append(kept, w)
-		}
-	}
-	clear(pt.waiting[len(kept):])
-	pt.waiting = kept
-	return taken
 }
 
 // forget drops the partition's memory. The caller holds mu.

@@ -70,7 +70,7 @@ func (s *slot) now() Result {
 
 // Answer takes the pool's answer.
 func (s *slot) Answer(r ingest.Result) {
-	s.part.answered(s, r.Err)
+	s.part.returned(1)
 	s.decide(r)
 }
 
@@ -80,13 +80,6 @@ func (s *slot) decide(r Result) {
 	s.decided.Store(true)
 	if s.pending.left.Add(-1) == 0 {
 		close(s.pending.done)
-	}
-}
-
-// decideAll fails slots.
-func decideAll(slots []*slot, err error) {
-	for _, s := range slots {
-		s.decide(ingest.Failed(err))
 	}
 }
 

@@ -48,8 +48,10 @@ type world struct {
 const (
 	agents     = 3
 	partitions = 4
-	producers  = 6
 	inFlight   = 5
+
+	producers   = 6 // at a time
+	generations = 5 // of them, each with new ids
 )
 
 func newWorld(t *testing.T, seed uint64, batches int, b backend, objects objstore.Store, cfg nodeConfig) *world {
@@ -181,13 +183,19 @@ func (w *world) produce(p int32, producer int64, pause time.Duration) {
 }
 
 // send appends a window of batches, each in a request of its own, and returns
-// how many of the first are acknowledged.
+// how many of the first are acknowledged. The requests are on one connection to
+// an agent: they arrive one by one, however those before them have fared, and
+// none reaches an agent that has taken its place.
 func (w *world) send(agent int, window []partition.Append, pause time.Duration) (acked int) {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*pause)
 	defer cancel()
+	table := w.node(agent).table
 	pending := make([]*partition.Pending, len(window))
 	for i := range window {
-		pending[i] = w.node(agent).table.Append(window[i : i+1])
+		pending[i] = table.Append(window[i : i+1])
+		if w.intN(3) == 0 {
+			<-time.After(time.Duration(w.intN(int(pause))))
+		}
 	}
 	for i := range window {
 		r := pending[i].Wait(ctx)[0]
@@ -223,7 +231,11 @@ func (w *world) run(first int64, pause time.Duration) {
 	var harm, work sync.WaitGroup
 	harm.Go(func() { w.disturb(ctx, pause) })
 	for i := range producers {
-		work.Go(func() { w.produce(int32(i%partitions), first+int64(i), pause) })
+		work.Go(func() {
+			for g := range generations {
+				w.produce(int32(i%partitions), first+int64(g*producers+i), pause)
+			}
+		})
 	}
 	work.Wait()
 	cancel()
@@ -265,7 +277,7 @@ func TestAgentsInMemory(t *testing.T) {
 	for seed := range uint64(25) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				w := newWorld(t, seed, 60, ingesttest.NewStore(), objstoretest.NewMemory(), hurried(10*time.Millisecond))
+				w := newWorld(t, seed, 15, ingesttest.NewStore(), objstoretest.NewMemory(), hurried(10*time.Millisecond))
 				w.run(1, 10*time.Millisecond)
 			})
 		})
@@ -299,15 +311,18 @@ func TestAgentsOnPostgres(t *testing.T) {
 	}
 }
 
-// testAgentsOn runs a world on a real metadata store.
+// testAgentsOn runs a world on a real metadata store. The topic is younger than
+// the producers, so that the store believes the first sequence that it sees of
+// one.
 func testAgentsOn(t *testing.T, store metadata.Store, objects objstore.Store) {
 	ctx := t.Context()
-	if err := store.CreateTopic(ctx, metadata.NewTopic{ID: topic, Name: "events", Partitions: partitions}); err != nil {
-		t.Fatal(err)
-	}
-	first, err := store.AllocateProducerIDs(ctx, producers)
+	first, err := store.AllocateProducerIDs(ctx, producers*generations)
 	if err != nil {
 		t.Fatal(err)
 	}
-	newWorld(t, 1, 25, store, objects, hurried(20*time.Millisecond)).run(first, 20*time.Millisecond)
+	<-time.After(10 * time.Millisecond) // by its clock, the store sees that the topic is younger
+	if err := store.CreateTopic(ctx, metadata.NewTopic{ID: topic, Name: "events", Partitions: partitions}); err != nil {
+		t.Fatal(err)
+	}
+	newWorld(t, 1, 6, store, objects, hurried(20*time.Millisecond)).run(first, 20*time.Millisecond)
 }

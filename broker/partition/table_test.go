@@ -158,29 +158,90 @@ func TestLostLeaseIsAskedForWhenThePoolIsDrained(t *testing.T) {
 	})
 }
 
+// release frees a partition that the store has given to agent b, of the second
+// leadership.
+func (r *rig) release(t testing.TB, k lease.Key) {
+	if err := r.store.Release(context.Background(), "b", []lease.Term{{Key: k, LeaderEpoch: 2}}); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestFailedBatchTakesItsWaitingSuccessorsAlong(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, nil)
 		await(t, r.table.Append([]partition.Append{one(t, 0, 1, 0)}))
 		gate := make(chan struct{})
 		r.commits.Set(ingesttest.Fault{Nth: 1, Gate: gate})
-		first := r.table.Append([]partition.Append{one(t, 0, 1, 1)})
+		first := r.table.Append([]partition.Append{one(t, 0, 3, 0)})
 		synctest.Wait()
-		l := r.leases.Get(key(0))
-		r.leases.Lose(l, lease.ErrExpired)
-		successor := r.table.Append([]partition.Append{one(t, 0, 1, 2)})
+		r.leases.Lose(r.leases.Get(key(0)), lease.ErrExpired)
+		successor := r.table.Append([]partition.Append{one(t, 0, 3, 1)})
 		other := r.table.Append([]partition.Append{one(t, 0, 2, 0)})
 		r.store.Take("b", key(0))
+		r.asks.set(func(context.Context) error { r.release(t, key(0)); return nil })
 		close(gate)
 		for name, p := range map[string]*partition.Pending{"first": first, "successor": successor} {
 			if err := p.Wait(soon(t))[0].Err; !errors.Is(err, lease.ErrNotLeader) {
 				t.Errorf("%s: %v", name, err)
 			}
 		}
-		if err := other.Wait(soon(t))[0].Err; !errors.Is(err, lease.ErrLeaseHeldByOther) {
-			t.Errorf("other: %v", err)
-		}
+		await(t, other)
+		await(t, r.table.Append([]partition.Append{one(t, 0, 3, 0)}))
+		await(t, r.table.Append([]partition.Append{one(t, 0, 3, 1)}))
 	})
+}
+
+// A batch fails before it is in the pool, its producer is told, and only then
+// those arrive that the producer had sent behind it.
+func TestSuccessorsThatArriveAfterTheFailure(t *testing.T) {
+	for name, tc := range map[string]struct {
+		// fail lets batch 0 of producer 1 fail, and makes way for what follows.
+		fail func(t *testing.T, r *rig)
+		want error
+	}{
+		"withdrawn": {func(t *testing.T, r *rig) {
+			granted := make(chan struct{})
+			r.asks.set(func(context.Context) error { <-granted; return nil })
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			defer cancel()
+			r.table.Append([]partition.Append{one(t, 0, 1, 0)}).Wait(ctx)
+			close(granted)
+		}, partition.ErrNotAppended},
+		"too many wait": {func(t *testing.T, r *rig) {
+			granted := make(chan struct{})
+			r.asks.set(func(context.Context) error { <-granted; return nil })
+			p := r.table.Append([]partition.Append{one(t, 0, 2, 0), one(t, 0, 2, 1), one(t, 0, 1, 0)})
+			close(granted)
+			p.Wait(soon(t))
+		}, ingest.ErrFull},
+		"no lease": {func(t *testing.T, r *rig) {
+			r.store.Take("a", key(0))
+			r.store.Take("b", key(0))
+			r.table.Append([]partition.Append{one(t, 0, 1, 0)}).Wait(soon(t))
+			r.release(t, key(0))
+			<-time.After(time.Minute / 2) // the refusal is believed no more
+		}, lease.ErrLeaseHeldByOther},
+		"no store": {func(t *testing.T, r *rig) {
+			r.asks.set(down)
+			r.table.Append([]partition.Append{one(t, 0, 1, 0)}).Wait(soon(t))
+			r.asks.set(nil)
+		}, partition.ErrNotAppended},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := newRig(t, func(c *nodeConfig) { c.partition.MaxWaiting = 2 })
+				tc.fail(t, r)
+				for i := range int32(2) {
+					if err := r.table.Append([]partition.Append{one(t, 0, 1, 1+i)}).Wait(soon(t))[0].Err; !errors.Is(err, tc.want) {
+						t.Errorf("successor %d: got %v, want %v", i+1, err, tc.want)
+					}
+				}
+				for i := range int32(4) {
+					await(t, r.table.Append([]partition.Append{one(t, 0, 1, i)}))
+				}
+			})
+		})
+	}
 }
 
 func TestWaitEndsWithItsContext(t *testing.T) {
