@@ -22,13 +22,18 @@
 //	  and the pool's end comes     metadata.ErrUnknownOutcome              A
 //	fenced                         lease.ErrNotLeader, the lease is lost   D
 //	pool full or closed            ErrFull, ErrClosed from Add             D
+//	failed before Add              the error given to Skip                 D
 //	a failed predecessor           the predecessor's error                 Q
 //
 // D: the batch is in no log and never will be. A: it may be. Q: the batches of
-// one idempotent producer in one partition are in sequence, so that once one of
-// them fails, the store would refuse those behind it as out of order, which
-// some clients take for the end of the producer. What is still in the pool is
-// failed with the same error instead.
+// one idempotent producer in one partition are in sequence. Once one of them
+// fails, those behind it would be refused by the store as out of order, which
+// some clients take for the end of the producer, or be believed, if the store
+// may have forgotten the producer, and then the retry of the failed one would be
+// out of order for good. So they are failed with the same error instead: those
+// that are in the pool, and those that the producer had sent, and that arrive,
+// before it learned of the failure (gaps). Batches that fail before they come to
+// the pool count too: whoever adds says so by Skip.
 //
 // An object that was uploaded and not committed is left alone: to delete it
 // would race with a commit that arrives late. The collector claims its name

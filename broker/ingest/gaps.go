@@ -15,8 +15,9 @@ type stream struct {
 }
 
 const (
-	// gapLife is how long a gap is remembered: longer than a client's request
-	// may be on its way to the pool once the answer to another is too.
+	// gapLife is how long a gap is remembered: longer than clients wait for an
+	// answer (30 s), for which a batch that was sent before the failure was known
+	// may wait for a lease on its way to the pool.
 	gapLife = time.Minute
 	// maxGaps bounds the memory of all gaps to about 10 MiB. Beyond it the
 	// oldest are forgotten.
@@ -73,12 +74,15 @@ func (g *gaps) fail(key lease.Key, b *batch.Validated, err error, now time.Time)
 	}
 	g.expire(now)
 	s := stream{key, b.ProducerID}
-	until := now.Add(gapLife)
-	begun := gap{b.ProducerEpoch, b.BaseSequence, b.BaseSequence, b.BaseSequence, err, until}
-	if old, ok := g.open[s]; ok && b.ProducerEpoch <= old.epoch {
+	begun := gap{
+		epoch: b.ProducerEpoch, first: b.BaseSequence, round: b.BaseSequence, last: b.BaseSequence,
+		err: err, until: now.Add(gapLife),
+	}
+	if old, ok := g.open[s]; ok {
 		switch {
 		case b.ProducerEpoch < old.epoch:
 			return
+		case b.ProducerEpoch > old.epoch:
 		case follows(b.BaseSequence, old.round):
 			old.widen(b.BaseSequence)
 			g.open[s] = old
@@ -94,7 +98,7 @@ func (g *gaps) fail(key lease.Key, b *batch.Validated, err error, now time.Time)
 		g.open = make(map[stream]gap)
 	}
 	g.open[s] = begun
-	g.ends = append(g.ends, gapEnd{s, until})
+	g.ends = append(g.ends, gapEnd{s, begun.until})
 }
 
 // admit returns nil if the batch may go on, or the error with which it fails
