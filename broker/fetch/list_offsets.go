@@ -223,7 +223,7 @@ func (r *Reader) search(ctx context.Context, k lease.Key, e *metadata.Extent, wa
 			if err != nil {
 				return rec, false, fmt.Errorf("%w: %w", ErrCorrupt, err)
 			}
-			delta, timestamp, ok, err := batch.FindTimestampFrom(b, int32(max(logStart-b.BaseOffset(), 0)), want)
+			delta, timestamp, ok, err := batch.FindTimestamp(b, int32(max(logStart-b.BaseOffset(), 0)), want)
 			if err != nil {
 				return rec, false, fmt.Errorf("%w: %w", ErrCorrupt, err)
 			}

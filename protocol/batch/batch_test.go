@@ -153,17 +153,3 @@ func TestAddSequenceWrapsToZero(t *testing.T) {
 		}
 	}
 }
-
-func TestParseCompressionType(t *testing.T) {
-	for in, want := range map[string]batch.CompressionType{
-		"producer": batch.CompressionProducer, "ZSTD": batch.CompressionZstd,
-		"none": batch.CompressionUncompressed, "uncompressed": batch.CompressionUncompressed,
-	} {
-		if got, err := batch.ParseCompressionType(in); err != nil || got != want {
-			t.Errorf("%q: %q, %v", in, got, err)
-		}
-	}
-	if _, err := batch.ParseCompressionType("brotli"); err == nil {
-		t.Error("brotli was accepted")
-	}
-}

@@ -1,9 +1,6 @@
 package batch
 
-import (
-	"fmt"
-	"strings"
-)
+import "fmt"
 
 // Codec is the compression of a batch's records, as the attributes spell it.
 type Codec int8
@@ -43,18 +40,6 @@ const (
 	CompressionLz4          CompressionType = "lz4"
 	CompressionZstd         CompressionType = "zstd"
 )
-
-// ParseCompressionType reads a value of compression.type, in any case. "none" is
-// accepted for "uncompressed".
-func ParseCompressionType(s string) (CompressionType, error) {
-	switch t := CompressionType(strings.ToLower(s)); t {
-	case CompressionProducer, CompressionUncompressed, CompressionGzip, CompressionSnappy, CompressionLz4, CompressionZstd:
-		return t, nil
-	case "none":
-		return CompressionUncompressed, nil
-	}
-	return "", fmt.Errorf("batch: unknown compression.type %q", s)
-}
 
 // target is the codec in which a batch that arrived in source is stored.
 func (t CompressionType) target(source Codec) Codec {

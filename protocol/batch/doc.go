@@ -11,8 +11,8 @@
 //   - serving: [Next] walks stored batches, [Batch.Stamp] writes the offset and
 //     leader epoch that the commit assigned. Both fields lie outside the batch's
 //     CRC, which is why an upload need not know its offsets;
-//   - searching: [FindTimestamp] and [MaxTimestampRecord] answer ListOffsets at
-//     the granularity of a record.
+//   - searching: [FindTimestamp] answers ListOffsets at the granularity of a
+//     record.
 //
 // # Layout
 //

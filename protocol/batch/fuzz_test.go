@@ -61,7 +61,7 @@ func FuzzValidate(f *testing.F) {
 		if rs, err := batchtest.Records(v.Batch); err != nil || len(rs) != int(v.RecordCount) {
 			t.Fatalf("accepted, but read as %d records, %v", len(rs), err)
 		}
-		if delta, ts, err := batch.MaxTimestampRecord(v.Batch); err != nil || ts != v.MaxTimestamp && v.MaxTimestamp >= 0 || delta != v.OffsetOfMaxTimestamp && ts == v.MaxTimestamp && ts >= 0 {
+		if delta, ts, _, err := batch.FindTimestamp(v.Batch, 0, v.MaxTimestamp); err != nil || ts != v.MaxTimestamp && v.MaxTimestamp >= 0 || delta != v.OffsetOfMaxTimestamp && ts == v.MaxTimestamp && ts >= 0 {
 			t.Fatalf("accepted, but the max timestamp is %d at %d, %v, not %d at %d", ts, delta, err, v.MaxTimestamp, v.OffsetOfMaxTimestamp)
 		}
 	})
@@ -87,8 +87,7 @@ func FuzzNext(f *testing.F) {
 				t.Fatalf("%d and %d bytes of %d", len(first), len(rest), len(b))
 			}
 			_, _ = first.LastSequence(), first.Codec().String()
-			_, _, _, _ = batch.FindTimestamp(first, 0)
-			_, _, _ = batch.MaxTimestampRecord(first)
+			_, _, _, _ = batch.FindTimestamp(first, 0, 0)
 			_ = first.CheckCRC()
 			b = rest
 		}

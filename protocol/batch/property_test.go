@@ -104,11 +104,11 @@ func checkTimestamps(t *rapid.T, o batchtest.Options, v batch.Validated) {
 	if v.MaxTimestamp != maxTimestamp || int(v.OffsetOfMaxTimestamp) != maxIndex {
 		t.Fatalf("max timestamp %d at %d, want %d at %d", v.MaxTimestamp, v.OffsetOfMaxTimestamp, maxTimestamp, maxIndex)
 	}
-	if delta, ts, err := batch.MaxTimestampRecord(v.Batch); err != nil || int(delta) != maxIndex || ts != maxTimestamp {
+	if delta, ts, ok, err := batch.FindTimestamp(v.Batch, 0, v.MaxTimestamp); err != nil || !ok || int(delta) != maxIndex || ts != maxTimestamp {
 		t.Fatalf("max timestamp record %d at %d, %v", ts, delta, err)
 	}
 	wanted := rapid.SampledFrom(o.Records).Draw(t, "wanted").Timestamp + rapid.Int64Range(-1, 1).Draw(t, "beside")
-	delta, ts, ok, err := batch.FindTimestamp(v.Batch, wanted)
+	delta, ts, ok, err := batch.FindTimestamp(v.Batch, 0, wanted)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -35,7 +35,7 @@ func TestFindTimestampFindsTheFirstRecord(t *testing.T) {
 			{ts: 41},
 			{ts: 0, minDelta: 5},
 		} {
-			delta, found, ok, err := batch.FindTimestampFrom(b, tc.minDelta, tc.ts)
+			delta, found, ok, err := batch.FindTimestamp(b, tc.minDelta, tc.ts)
 			if err != nil || delta != tc.delta || found != tc.found || ok != tc.ok {
 				t.Errorf("%v: from %d, at least %d: %d, %d, %v, %v", codec, tc.minDelta, tc.ts, delta, found, ok, err)
 			}
@@ -45,12 +45,12 @@ func TestFindTimestampFindsTheFirstRecord(t *testing.T) {
 
 func TestMaxTimestampRecordIsTheFirstOfThem(t *testing.T) {
 	for _, codec := range codecs {
-		delta, ts, err := batch.MaxTimestampRecord(stored(codec, 10, 40, 20, 40))
-		if err != nil || delta != 1 || ts != 40 {
+		delta, ts, ok, err := batch.FindTimestamp(stored(codec, 10, 40, 20, 40), 0, 40)
+		if err != nil || !ok || delta != 1 || ts != 40 {
 			t.Errorf("%v: %d, %d, %v", codec, delta, ts, err)
 		}
 	}
-	if delta, ts, err := batch.MaxTimestampRecord(stored(batch.CodecNone, -1, -1)); err != nil || delta != 0 || ts != -1 {
+	if delta, ts, ok, err := batch.FindTimestamp(stored(batch.CodecNone, -1, -1), 0, -1); err != nil || !ok || delta != 0 || ts != -1 {
 		t.Errorf("without timestamps: %d, %d, %v", delta, ts, err)
 	}
 }
@@ -58,14 +58,11 @@ func TestMaxTimestampRecordIsTheFirstOfThem(t *testing.T) {
 func TestTimestampsOfLogAppendTime(t *testing.T) {
 	b := stored(batch.CodecGzip, 10, 90)
 	b.StampLogAppendTime(50)
-	if delta, ts, ok, err := batch.FindTimestamp(b, 45); delta != 0 || ts != 50 || !ok || err != nil {
+	if delta, ts, ok, err := batch.FindTimestamp(b, 0, 45); delta != 0 || ts != 50 || !ok || err != nil {
 		t.Errorf("found %d, %d, %v, %v", delta, ts, ok, err)
 	}
-	if _, _, ok, _ := batch.FindTimestamp(b, 51); ok {
+	if _, _, ok, _ := batch.FindTimestamp(b, 0, 51); ok {
 		t.Error("found a create time")
-	}
-	if delta, ts, err := batch.MaxTimestampRecord(b); delta != 0 || ts != 50 || err != nil {
-		t.Errorf("max %d, %d, %v", delta, ts, err)
 	}
 }
 
@@ -74,12 +71,12 @@ func TestSearchHonoursOffsetsThatCompactionKept(t *testing.T) {
 	raw := append(rawRecord{offsetDelta: 3}.encode(), rawRecord{offsetDelta: 7}.encode()...)
 	b = withRecords(b, raw)
 	b[atLastOffsetDelta+3] = 9
-	if delta, ts, ok, err := batch.FindTimestampFrom(b, 4, 10); delta != 7 || ts != 10 || !ok || err != nil {
+	if delta, ts, ok, err := batch.FindTimestamp(b, 4, 10); delta != 7 || ts != 10 || !ok || err != nil {
 		t.Errorf("found %d, %d, %v, %v", delta, ts, ok, err)
 	}
 	// The record with the max timestamp, 20, is gone.
-	if delta, ts, err := batch.MaxTimestampRecord(b); delta != 9 || ts != 20 || err != nil {
-		t.Errorf("max %d, %d, %v", delta, ts, err)
+	if _, _, ok, err := batch.FindTimestamp(b, 0, 20); ok || err != nil {
+		t.Errorf("found what is gone, or %v", err)
 	}
 }
 
@@ -89,16 +86,13 @@ func TestSearchReportsDamage(t *testing.T) {
 		for i := batch.HeaderSize; i < len(b); i++ {
 			b[i] = 0xff
 		}
-		if _, _, _, err := batch.FindTimestamp(b, 30); err == nil {
-			t.Errorf("%v: no error", codec)
-		}
-		if _, _, err := batch.MaxTimestampRecord(b); err == nil {
+		if _, _, _, err := batch.FindTimestamp(b, 0, 30); err == nil {
 			t.Errorf("%v: no error", codec)
 		}
 	}
 	b := stored(batch.CodecNone, 10)
 	b[atAttributes+1] = 7
-	if _, _, _, err := batch.FindTimestamp(b, 1); !errors.Is(err, batch.ErrMalformed) {
+	if _, _, _, err := batch.FindTimestamp(b, 0, 1); !errors.Is(err, batch.ErrMalformed) {
 		t.Errorf("unknown codec: %v", err)
 	}
 }
