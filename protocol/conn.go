@@ -218,8 +218,6 @@ func (c *conn) begin(x *exchange, handle HandlerFunc) *closeError {
 			defer close(x.done)
 			x.resp, x.err = c.wait(x, reply.wait)
 		})
-	case replyNone:
-		c.finish(x)
 	case replyLaterNone:
 		c.waits.Go(func() {
 			if err := c.waitSilently(x, reply.silent); err != nil {

@@ -94,7 +94,6 @@ const (
 	replyMissing replyKind = iota // the zero Reply is a handler's mistake
 	replyNow
 	replyLater
-	replyNone
 	replyLaterNone
 	replyDisconnect
 )
@@ -111,10 +110,7 @@ func Later(wait func(ctx context.Context) kmsg.Response) Reply {
 	return Reply{kind: replyLater, wait: wait}
 }
 
-// None answers nothing (Produce with acks=0).
-func None() Reply { return Reply{kind: replyNone} }
-
-// LaterNone answers nothing, and counts the request as in flight until wait
+// LaterNone answers nothing (Produce with acks=0), and counts the request as in flight until wait
 // returns. wait runs as that of [Later] does. An error closes the connection as
 // [Disconnect] does: the only way to tell a client that expects no answer.
 func LaterNone(wait func(ctx context.Context) error) Reply {
