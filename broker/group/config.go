@@ -1,9 +1,6 @@
 package group
 
-import (
-	"errors"
-	"time"
-)
+import "time"
 
 // Config sets the limits and times of a Coordinator.
 type Config struct {
@@ -54,19 +51,4 @@ func DefaultConfig() Config {
 		AcquireTimeout:        10 * time.Second,
 		MaxWaiting:            10_000,
 	}
-}
-
-// Validate says what is wrong with the configuration, if anything.
-func (c *Config) Validate() error {
-	switch {
-	case c.MinSessionTimeout <= 0 || c.MaxSessionTimeout < c.MinSessionTimeout:
-		return errors.New("group: session timeouts must be positive and in order")
-	case c.InitialRebalanceDelay < 0:
-		return errors.New("group: the initial rebalance delay must not be negative")
-	case c.NewMemberJoinTimeout <= 0 || c.EmptyGroupRetention <= 0 || c.StoreTimeout <= 0 || c.AcquireTimeout <= 0:
-		return errors.New("group: every timeout must be positive")
-	case c.MaxSize <= 0 || c.MaxWaiting <= 0 || c.MaxMetadataBytes < 0:
-		return errors.New("group: every limit must be positive")
-	}
-	return nil
 }

@@ -216,9 +216,6 @@ func startAgent(t *testing.T, f *fakeStore, id string, change func(*Config)) *ag
 	if change != nil {
 		change(&cfg)
 	}
-	if err := cfg.Validate(); err != nil {
-		t.Fatal(err)
-	}
 	log := slog.New(slog.NewTextHandler(io.Discard, nil))
 	a := &agent{reg: prometheus.NewRegistry()}
 	a.manager = lease.NewManager(f, id, lease.DefaultConfig(), lease.NewMetrics(prometheus.NewRegistry()), log)
