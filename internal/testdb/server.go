@@ -24,9 +24,6 @@ func newServer(t testing.TB, p *process, address string) *Server {
 	return s
 }
 
-// Addr is the server's host:port.
-func (s *Server) Addr() string { return s.address }
-
 // Stop ends the server in good order; what it has acknowledged is on disk.
 func (s *Server) Stop() { s.t.Helper(); s.report(s.process.end(s.process.stop)) }
 
