@@ -284,6 +284,35 @@ func TestIdempotence(t *testing.T) {
 	})
 }
 
+// A batch is refused, and the one behind it arrives when that is known, on a
+// topic that is younger than the producer, so that the store would believe it.
+func TestSuccessorOfARefusedBatch(t *testing.T) {
+	bothStores(t, func(t *testing.T, s stores) {
+		a := startAgent(t, s, func(s *Settings) { s.Flush.MaxBytes, s.Flush.MaxBufferedBytes = 64<<10, 64<<10 })
+		w := dial(t, a.addr)
+		id := producerID(w)
+		tp := makeTopic(w, "younger", 1)
+		for _, step := range []struct {
+			name     string
+			sequence int32
+			value    string
+			want     *kerr.Error
+			offset   int64
+		}{
+			{"more than the agent has room for", 0, strings.Repeat("x", 100<<10), kerr.NotEnoughReplicas, -1},
+			{"its successor", 1, "b", kerr.NotEnoughReplicas, -1},
+			{"the first again", 0, "a", nil, 0},
+			{"its successor again", 1, "b", nil, 1},
+		} {
+			p := produce(w, tp, 0, sequenced(id, 0, step.sequence, step.value))
+			wantCode(t, step.name, p.ErrorCode, step.want)
+			if p.BaseOffset != step.offset {
+				t.Errorf("%s: at offset %d, want %d", step.name, p.BaseOffset, step.offset)
+			}
+		}
+	})
+}
+
 func TestIdempotenceSurvivesARestart(t *testing.T) {
 	bothStores(t, func(t *testing.T, s stores) {
 		a := startAgent(t, s)
