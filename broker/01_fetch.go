@@ -108,6 +108,7 @@ func fetchOptions(r *kmsg.FetchRequest) fetch.Options {
 func newFetchAnswer(partition int32) kmsg.FetchResponseTopicPartition {
 	a := kmsg.NewFetchResponseTopicPartition()
 	a.Partition, a.HighWatermark, a.LastStableOffset, a.LogStartOffset = partition, -1, -1, -1
+	a.RecordBatches = []byte{} // of errors too: librdkafka cannot read an answer with null, and asks again at once
 	return a
 }
 
@@ -129,9 +130,8 @@ func fillFetchAnswer(a *kmsg.FetchResponseTopicPartition, res *fetch.Result, p f
 		a.AbortedTransactions = []kmsg.FetchResponseTopicPartitionAbortedTransaction{} // null is read_uncommitted's
 	}
 	a.HighWatermark, a.LastStableOffset, a.LogStartOffset = res.Watermarks.High, res.Watermarks.LastStable, res.Watermarks.LogStart
-	a.RecordBatches = res.Records
-	if a.RecordBatches == nil {
-		a.RecordBatches = []byte{} // clients take null for an error
+	if res.Records != nil {
+		a.RecordBatches = res.Records
 	}
 }
 

@@ -10,7 +10,8 @@ import (
 	"github.com/streamhouse/streamhouse/compat-tests/scenario"
 )
 
-// TestFirstSteps does what a new user does with kcat: produce to a topic that is not there yet, list it, consume.
+// TestFirstSteps does what a new user does with kcat: produce to a topic that is not there yet, list it, consume, from
+// the beginning and from where nothing is.
 func TestFirstSteps(t *testing.T) {
 	forEachTarget(t, harness.FastStores, func(t *testing.T, target target) {
 		ctx := deadline(t, time.Minute)
@@ -35,6 +36,13 @@ func TestFirstSteps(t *testing.T) {
 		}
 		if len(read) != 1 || string(read[0].Key) != "greeting" || string(read[0].Value) != "hello" {
 			t.Errorf("consumed %+v, want the one record", read)
+		}
+		read, err = kcat.ReadReset(ctx, topic, 100)
+		if err != nil {
+			t.Fatalf("consume beyond the end: %v", err)
+		}
+		if len(read) != 1 || read[0].Offset != 0 {
+			t.Errorf("consumed %+v after a reset, want the one record", read)
 		}
 	})
 }

@@ -280,7 +280,7 @@ func TestFetchOffsetsAndEpochs(t *testing.T) {
 			req.Topics[0].Partitions[0].CurrentLeaderEpoch = test.epoch
 			p := fetchOne(w, req)
 			wantCode(t, test.name, p.ErrorCode, test.want)
-			if p.RecordBatches == nil && test.want == nil {
+			if p.RecordBatches == nil { // librdkafka cannot read that
 				t.Errorf("%s: records are null", test.name)
 			}
 		}

@@ -132,6 +132,16 @@ func (k *Kcat) Read(ctx context.Context, topic string, timestamp int64) ([]scena
 	return parse(out)
 }
 
+// ReadReset reads partition 0 from an offset that it does not have, as a consumer that resets itself to the beginning.
+func (k *Kcat) ReadReset(ctx context.Context, topic string, offset int64) ([]scenario.Record, error) {
+	out, err := k.run(ctx, nil, slices.Concat(consumeOptions,
+		[]string{"-C", "-t", topic, "-p", "0", "-o", strconv.FormatInt(offset, 10), "-X", "topic.auto.offset.reset=earliest", "-e"})...)
+	if err != nil {
+		return nil, err
+	}
+	return parse(out)
+}
+
 // ReadGroup runs kcat -G, which commits what it has printed when it ends.
 func (k *Kcat) ReadGroup(ctx context.Context, topic, group string, n int) ([]scenario.Record, error) {
 	out, err := k.run(ctx, nil, slices.Concat(consumeOptions,
