@@ -66,7 +66,7 @@ func TestCacheKeepsItsBooks(t *testing.T) {
 			},
 			"land": func(t *rapid.T) {
 				if len(underWay) == 0 {
-					t.Skip()
+					return
 				}
 				i := rapid.IntRange(0, len(underWay)-1).Draw(t, "which")
 				p := underWay[i]
