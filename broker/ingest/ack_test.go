@@ -146,9 +146,9 @@ func TestSuccessorsThatArriveAfterTheFailure(t *testing.T) {
 			}
 			await(r.t, other)
 		}, ingest.ErrFull},
-		"skipped": {nil, func(r *rig) {
+		"missed": {nil, func(r *rig) {
 			b := one(t, 1, 0, 10)
-			r.pool.Skip(key(1), &b, lease.ErrNotLeader)
+			r.pool.Miss(key(1), &b, lease.ErrNotLeader)
 		}, lease.ErrNotLeader},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -173,7 +173,7 @@ func TestProducerThatWentOnElsewhereIsHeldUpOnce(t *testing.T) {
 		r := newRig(t, nil)
 		elsewhere := []batch.Validated{one(t, 1, 0, 10), one(t, 1, 1, 10)}
 		await(t, r.add(1, elsewhere...))
-		r.pool.Skip(key(1), &elsewhere[0], lease.ErrNotLeader)
+		r.pool.Miss(key(1), &elsewhere[0], lease.ErrNotLeader)
 		back := []batch.Validated{one(t, 1, 2, 10), one(t, 1, 3, 10)}
 		expect(t, "first attempt", lease.ErrNotLeader, r.add(1, back...)...)
 		await(t, r.add(1, back...))

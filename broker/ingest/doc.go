@@ -22,7 +22,7 @@
 //	  and the pool's end comes     metadata.ErrUnknownOutcome              A
 //	fenced                         lease.ErrNotLeader, the lease is lost   D
 //	pool full or closed            ErrFull, ErrClosed from Add             D
-//	failed before Add              the error given to Skip                 D
+//	failed before Add              the error given to Miss                 D
 //	a failed predecessor           the predecessor's error                 Q
 //
 // D: the batch is in no log and never will be. A: it may be. Q: the batches of
@@ -33,7 +33,7 @@
 // out of order for good. So they are failed with the same error instead: those
 // that are in the pool, and those that the producer had sent, and that arrive,
 // before it learned of the failure (gaps). Batches that fail before they come to
-// the pool count too: whoever adds says so by Skip.
+// the pool count too: whoever adds says so by Miss.
 //
 // An object that was uploaded and not committed is left alone: to delete it
 // would race with a commit that arrives late. The collector claims its name

@@ -144,7 +144,7 @@ func NewPool(cfg Config, env Environment) *Pool {
 // Add accepts the items, all or none, in their order and behind what was added
 // before. It never blocks on I/O. With ErrFull or ErrClosed, nothing was
 // accepted and nobody will be answered. After ErrFull the items count as
-// skipped.
+// missed.
 //
 // All items of a partition that are in the pool at a time must be under one
 // lease; whoever adds sees to it.
@@ -188,9 +188,9 @@ func (p *Pool) Add(items []Item) error {
 	return nil
 }
 
-// Skip takes note that a batch has failed with err and will not be added, though
+// Miss takes note that a batch has failed with err and will not be added, though
 // batches behind it in its stream may be: they fail with the same error.
-func (p *Pool) Skip(key lease.Key, b *batch.Validated, err error) {
+func (p *Pool) Miss(key lease.Key, b *batch.Validated, err error) {
 	if b.ProducerID == batch.NoProducerID {
 		return
 	}

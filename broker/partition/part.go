@@ -116,7 +116,7 @@ func (pt *part) refuse(err error) {
 // that those behind them come to the pool after it knows.
 func (pt *part) fail(err error, slots ...*slot) {
 	for _, s := range slots {
-		pt.table.pool.Skip(pt.key, &s.Batch, err)
+		pt.table.pool.Miss(pt.key, &s.Batch, err)
 		s.decide(ingest.Failed(err))
 	}
 }
