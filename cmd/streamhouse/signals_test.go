@@ -187,12 +187,12 @@ func join(ctx context.Context, t *testing.T, client *kgo.Client) {
 	}
 }
 
-// TestSecondSignalEndsAtOnce stops an agent that cannot drain: its database
-// answers nothing.
-func TestSecondSignalEndsAtOnce(t *testing.T) {
-	ctx := testContext(t)
+// startStuck starts an agent that cannot drain: its database answers nothing any
+// more, and a batch waits for it.
+func startStuck(ctx context.Context, t *testing.T, shutdownTimeout string) *process {
+	t.Helper()
 	database := testdb.NewProxy(t, testdb.Postgres(t))
-	agent := start(t, "--metadata-url", unsafe(database.URL()), "--shutdown-timeout", "10m")
+	agent := start(t, "--metadata-url", unsafe(database.URL()), "--shutdown-timeout", shutdownTimeout)
 	client := connect(t, agent.kafka)
 	if err := client.ProduceSync(ctx, &kgo.Record{Topic: "kept", Value: []byte("hello")}).FirstErr(); err != nil {
 		t.Fatal(err)
@@ -200,7 +200,14 @@ func TestSecondSignalEndsAtOnce(t *testing.T) {
 	database.Pause(testdb.ToClient)
 	client.Produce(ctx, &kgo.Record{Topic: "kept", Value: []byte("world")}, nil)
 	awaitMetric(ctx, t, agent.admin, "streamhouse_ingest_batches_total 2")
+	return agent
+}
 
+// TestSecondSignalEndsAtOnce stops an agent that cannot drain: its database
+// answers nothing.
+func TestSecondSignalEndsAtOnce(t *testing.T) {
+	ctx := testContext(t)
+	agent := startStuck(ctx, t, "10m")
 	agent.signal(t, syscall.SIGTERM)
 	if _, err := agent.await(ctx, regexp.MustCompile(`msg="draining`)); err != nil {
 		t.Fatal(err)
@@ -219,16 +226,7 @@ func TestSecondSignalEndsAtOnce(t *testing.T) {
 // when its time is over, and says so.
 func TestDrainIsBounded(t *testing.T) {
 	ctx := testContext(t)
-	database := testdb.NewProxy(t, testdb.Postgres(t))
-	agent := start(t, "--metadata-url", unsafe(database.URL()), "--shutdown-timeout", "1s")
-	client := connect(t, agent.kafka)
-	if err := client.ProduceSync(ctx, &kgo.Record{Topic: "kept", Value: []byte("hello")}).FirstErr(); err != nil {
-		t.Fatal(err)
-	}
-	database.Pause(testdb.ToClient)
-	client.Produce(ctx, &kgo.Record{Topic: "kept", Value: []byte("world")}, nil)
-	awaitMetric(ctx, t, agent.admin, "streamhouse_ingest_batches_total 2")
-
+	agent := startStuck(ctx, t, "1s")
 	agent.signal(t, syscall.SIGTERM)
 	status, err := agent.end(ctx)
 	if err != nil {
