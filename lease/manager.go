@@ -274,6 +274,9 @@ func (m *Manager) runRenewals(ctx context.Context) {
 	}
 }
 
+// minRenewTimeout is the least time that a renewal is given, while there is any.
+const minRenewTimeout = 100 * time.Millisecond
+
 // renew renews all leases in one request.
 func (m *Manager) renew(ctx context.Context) {
 	m.mu.Lock()
@@ -282,8 +285,10 @@ func (m *Manager) renew(ctx context.Context) {
 		terms = append(terms, l.Term())
 	}
 	sent := m.clock()
-	// No longer than to the first deadline, so that the lease ends on time.
-	timeout := min(m.cfg.RequestTimeout, m.machine.firstDeadline()-sent)
+	// Half of what is left, so that one that hangs leaves time for another; and
+	// no longer than to the first deadline, so that the lease ends on time.
+	left := m.machine.firstDeadline() - sent
+	timeout := min(m.cfg.RequestTimeout, max(left/2, minRenewTimeout), left)
 	m.mu.Unlock()
 
 	ctx, cancel := context.WithTimeout(ctx, timeout)
