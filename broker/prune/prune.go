@@ -17,9 +17,9 @@ import (
 // The pace. Calls are bounded, and far enough apart that commits hardly notice
 // them, also where there is one writer.
 const (
-	interval = 10 * time.Minute // the mean time between looks
-	pause    = time.Second      // between calls while there is more to do
-	timeout  = 15 * time.Second // of one call
+	interval = 10 * time.Minute       // the mean time between looks
+	pause    = 250 * time.Millisecond // between calls while there is more to do
+	timeout  = 15 * time.Second       // of one call
 )
 
 // Loop is the work of one agent.
