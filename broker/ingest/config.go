@@ -58,7 +58,7 @@ func DefaultConfig() Config {
 		MaxLinger:            250 * time.Millisecond,
 		InlineMaxBytes:       16 << 10,
 		InlineBytesPerSecond: 256 << 10,
-		InlineBurst:          2 << 20,
+		InlineBurst:          32 << 20,
 		MaxUploads:           8,
 		UploadTimeout:        20 * time.Second,
 		MaxBufferedBytes:     512 << 20,

@@ -77,7 +77,7 @@ func defaultSettings() *Settings {
 	}
 	leases := lease.DefaultConfig()
 	flush := ingest.DefaultConfig()
-	flush.PutsPerSecond, flush.PutBurst, flush.InlineBytesPerSecond, flush.InlineBurst = 0, 0, 0, 0 // resolveBudgets
+	flush.PutsPerSecond, flush.PutBurst, flush.InlineBytesPerSecond = 0, 0, 0 // resolveBudgets
 	return &Settings{
 		AgentID:           id,
 		Address:           "127.0.0.1:9092",
@@ -133,7 +133,7 @@ func settingsTable(s *Settings) []setting {
 		{"flush.upload_timeout", duration(&f.UploadTimeout), "The longest time of one upload, its retries included."},
 		{"flush.inline_max_bytes", size(&f.InlineMaxBytes), "The largest flush that is kept in the metadata store instead of an object; 0 switches that off."},
 		{"flush.inline_bytes_per_second", float(&f.InlineBytesPerSecond), "Budget of bytes kept in the metadata store, on average. While it lasts, small flushes are answered without an upload. 0 is what suits the store: 256 KiB for PostgreSQL, 16 MiB for SQLite."},
-		{"flush.inline_burst", float(&f.InlineBurst), "Bytes that may be kept there at once after a quiet time. 0 is what suits the store: 2 MiB for PostgreSQL, 32 MiB for SQLite."},
+		{"flush.inline_burst", float(&f.InlineBurst), "Bytes that may be kept there at once after a quiet time."},
 		{"flush.max_buffered_bytes", size(&f.MaxBufferedBytes), "Bytes of batches that may be buffered or on their way to the stores. More are refused with a retriable error."},
 		{"flush.commit_timeout", duration(&f.CommitTimeout), "The longest time of one attempt of a commit."},
 		{"flush.commit_deadline", duration(&f.CommitDeadline), "How long a batch waits for an unavailable metadata store before it is refused."},
@@ -199,7 +199,7 @@ func (s *Settings) resolveStores() error {
 // PUT is billed, and bytes in a database that others share should be few; in a
 // folder and in a file of one's own neither costs anything but the disk's time.
 func (s *Settings) resolveBudgets() error {
-	local := ingest.Config{PutsPerSecond: 100, PutBurst: 200, InlineBytesPerSecond: 16 << 20, InlineBurst: 32 << 20}
+	local := ingest.Config{PutsPerSecond: 100, PutBurst: 200, InlineBytesPerSecond: 16 << 20}
 	puts, inline := ingest.DefaultConfig(), ingest.DefaultConfig()
 	if strings.HasPrefix(s.ObjectURL, "file://") {
 		puts = local
@@ -211,7 +211,6 @@ func (s *Settings) resolveBudgets() error {
 	f.PutsPerSecond = cmp.Or(f.PutsPerSecond, puts.PutsPerSecond)
 	f.PutBurst = cmp.Or(f.PutBurst, puts.PutBurst)
 	f.InlineBytesPerSecond = cmp.Or(f.InlineBytesPerSecond, inline.InlineBytesPerSecond)
-	f.InlineBurst = cmp.Or(f.InlineBurst, inline.InlineBurst)
 	return nil
 }
 

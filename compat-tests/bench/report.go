@@ -64,6 +64,7 @@ func (r *Report) JSON(w io.Writer) error {
 // Markdown writes the report as tables. A value that misses its goal is bold.
 func (r *Report) Markdown(w io.Writer) error {
 	var b strings.Builder
+	b.WriteString("# Benchmarks\n\nWhat `make bench` measured, end to end through the real listener, each target fresh and in the same run. A goal that was missed is bold.\n\n")
 	fmt.Fprintf(&b, "%s\n", r.Machine)
 	for _, t := range r.Tables {
 		if len(t.Rows) > 0 {
