@@ -60,7 +60,7 @@ func (pt *part) accept(s *slot, items []ingest.Item) (_ []ingest.Item, accepted 
 }
 
 // settle goes on when the last append of a lost lease has left the pool. The
-// caller holds mu.
+// caller holds mu, and calls Table.ask if the lease is to be asked for.
 func (pt *part) settle() {
 	switch {
 	case pt.inPool > 0:
@@ -71,6 +71,14 @@ func (pt *part) settle() {
 		}
 	case pt.phase == steady && pt.lease != nil && !pt.lease.Held():
 		pt.forget()
+	}
+}
+
+// settleAndAsk settles a part by itself. The caller holds mu.
+func (pt *part) settleAndAsk() {
+	pt.settle()
+	if pt.phase == asking {
+		pt.table.ask()
 	}
 }
 
@@ -126,7 +134,7 @@ func (pt *part) returned(n int) {
 	pt.mu.Lock()
 	defer pt.mu.Unlock()
 	pt.inPool -= n
-	pt.settle()
+	pt.settleAndAsk()
 }
 
 // close fails what waits. What was asked for is granted to nobody.
@@ -143,7 +151,7 @@ func (pt *part) lost(l *lease.Lease) {
 	pt.mu.Lock()
 	defer pt.mu.Unlock()
 	if pt.lease == l {
-		pt.settle()
+		pt.settleAndAsk()
 	}
 }
 

@@ -84,6 +84,9 @@ func (t *Table) Append(appends []Append) *Pending {
 			items, accepted = t.part(s.Key).accept(s, items)
 		}
 	}
+	if len(items) < len(appends) {
+		t.ask() // once, so that one statement asks for all
+	}
 	if len(items) == 0 {
 		return p
 	}
@@ -156,7 +159,8 @@ func (t *Table) acquire(ctx context.Context, wanted []*part) {
 	}
 }
 
-// want asks for the lease of a part; false if nobody does that any more.
+// want notes that the lease of a part is to be asked for, which ask brings
+// about; false if nobody does that any more.
 func (t *Table) want(pt *part) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -164,11 +168,15 @@ func (t *Table) want(pt *part) bool {
 		return false
 	}
 	t.wanted = append(t.wanted, pt)
+	return true
+}
+
+// ask has Run ask for all leases that are wanted.
+func (t *Table) ask() {
 	select {
 	case t.wake <- struct{}{}:
 	default:
 	}
-	return true
 }
 
 // end fails what waits for leases that nobody asks for any more.
