@@ -6,7 +6,9 @@ SHELL       := /bin/bash
 
 MODULES    := . compat-tests
 TESTFLAGS  := -race -tags invariants,mutants -timeout 10m
-FUZZTIME   := 5s
+# A number of runs: at a limit of time, go test fails now and then with nothing
+# but "context deadline exceeded".
+FUZZTIME   := 20000x
 BENCHFLAGS :=
 CACHE      := .cache/bin
 LINT       := go tool -modfile=$(CURDIR)/tools/lint/go.mod
