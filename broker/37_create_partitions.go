@@ -55,9 +55,9 @@ func (b *Broker) addPartitions(ctx context.Context, t *kmsg.CreatePartitionsRequ
 	}
 	switch {
 	case t.Count < topic.Partitions:
-		return &requestError{invalidPartitions, fmt.Sprintf("The topic %s currently has %d partition(s); %d would not be an increase.", t.Topic, topic.Partitions, t.Count)}
+		return &requestError{kerr.InvalidPartitions, fmt.Sprintf("The topic %s currently has %d partition(s); %d would not be an increase.", t.Topic, topic.Partitions, t.Count)}
 	case t.Count == topic.Partitions:
-		return &requestError{invalidPartitions, fmt.Sprintf("Topic already has %d partition(s).", topic.Partitions)}
+		return &requestError{kerr.InvalidPartitions, fmt.Sprintf("Topic already has %d partition(s).", topic.Partitions)}
 	case t.Assignment != nil && len(t.Assignment) != int(t.Count-topic.Partitions):
 		return &requestError{kerr.InvalidReplicaAssignment, fmt.Sprintf("Attempted to add %d additional partition(s), but only %d assignment(s) were specified.", t.Count-topic.Partitions, len(t.Assignment))}
 	}

@@ -114,7 +114,7 @@ func (b *Broker) resolve(ctx context.Context) *resolver {
 }
 
 // partition returns the topic and the key of a partition of it. The error is
-// errUnknownTopic, errUnknownTopicID, or metadata.ErrUnavailable if that could
+// metadata.ErrUnknownTopic, errUnknownTopicID, or that of the refresh if it could
 // not be found out.
 func (r *resolver) partition(ref topicRef, p int32) (*topology.Topic, lease.Key, error) {
 	t := ref.in(r.snapshot)

@@ -24,12 +24,6 @@ type requestError struct {
 func (e *requestError) Error() string { return e.message }
 func (e *requestError) Unwrap() error { return e.code }
 
-// Codes whose names in kerr are long.
-var (
-	invalidTopic      = kerr.InvalidTopicException
-	invalidPartitions = kerr.InvalidPartitions
-)
-
 // errUnknownTopicID says that a request named a topic by an id that nothing has.
 var errUnknownTopicID = errors.New("unknown topic id")
 

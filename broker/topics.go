@@ -7,6 +7,8 @@ import (
 	"regexp"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kerr"
+
 	"github.com/streamhouse/streamhouse/broker/config"
 	"github.com/streamhouse/streamhouse/metadata"
 )
@@ -32,16 +34,16 @@ func checkTopicName(name string) error {
 	default:
 		return nil
 	}
-	return &requestError{invalidTopic, "Topic name is invalid: " + reason}
+	return &requestError{kerr.InvalidTopicException, "Topic name is invalid: " + reason}
 }
 
 // checkPartitionCount bounds what one request may make.
 func checkPartitionCount(n int32) error {
 	switch {
 	case n <= 0:
-		return &requestError{invalidPartitions, "Number of partitions must be larger than 0, or -1 to use the default value."}
+		return &requestError{kerr.InvalidPartitions, "Number of partitions must be larger than 0, or -1 to use the default value."}
 	case n > config.MaxPartitions:
-		return &requestError{invalidPartitions, fmt.Sprintf("Number of partitions must be at most %d.", config.MaxPartitions)}
+		return &requestError{kerr.InvalidPartitions, fmt.Sprintf("Number of partitions must be at most %d.", config.MaxPartitions)}
 	}
 	return nil
 }

@@ -54,7 +54,9 @@ func Start(ctx context.Context, cfg Config, store metadata.Agents, self metadata
 func (a *Agent) Self() metadata.Agent { return a.self }
 
 // Run sends heartbeats until ctx ends, and returns nil then. An error ends the
-// agent: metadata.ErrSuperseded says that another process runs under its id.
+// agent: metadata.ErrSuperseded says that another process runs under its id. In
+// a drain that is the one that comes after it, or its own Stop, and Run returns
+// nil: what is left to do is fenced by leases, not by the register.
 func (a *Agent) Run(ctx context.Context) error {
 	timer := time.NewTimer(a.pause())
 	defer timer.Stop()
@@ -68,6 +70,8 @@ func (a *Agent) Run(ctx context.Context) error {
 		switch {
 		case err == nil:
 			timer.Reset(a.pause())
+		case errors.Is(err, metadata.ErrSuperseded) && a.draining.Load():
+			return nil
 		case errors.Is(err, metadata.ErrSuperseded):
 			a.metrics.failures.WithLabelValues("superseded").Inc()
 			return fmt.Errorf("agent %q: %w: give every agent an agent_id of its own", a.self.ID, err)
@@ -151,7 +155,7 @@ func (a *Agent) HealthCheck() error {
 	return nil
 }
 
-// Stop deregisters the agent. Run must have returned, or be ended soon after.
+// Stop deregisters the agent.
 func (a *Agent) Stop(ctx context.Context) error {
 	if err := a.store.Deregister(ctx, a.self.ID, a.self.Session); err != nil {
 		return fmt.Errorf("deregister agent %q: %w", a.self.ID, err)

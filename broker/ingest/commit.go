@@ -188,8 +188,8 @@ func (p *Pool) outcome(e *entry, r metadata.CommitResult) Result {
 		return Failed(metadata.ErrUnknownTopic)
 	case metadata.ObjectClaimed:
 		p.env.Metrics.claimed.Inc()
-		p.env.Log.Error("a collector has claimed an object before its commit", "partition", e.Lease.Key())
-		return Failed(fmt.Errorf("%w: a collector has claimed its name", ErrUpload))
+		p.env.Log.Error("the name of an object is refused: a collector has claimed it, or this agent's clock is far behind", "partition", e.Lease.Key())
+		return Failed(fmt.Errorf("%w: its name is refused", ErrUpload))
 	case metadata.OutOfOrderSequence:
 		return Result{Err: ErrOutOfOrderSequence, BaseOffset: -1, AppendTime: -1, LogStartOffset: r.LogStartOffset}
 	default: // InvalidProducerEpoch

@@ -49,7 +49,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		group:   histogram("ingest", "commit_flushes", "Flushes in a commit.", prometheus.ExponentialBuckets(1, 2, 10)),
 		retries: counter("ingest", "commit_retries_total", "Commits that were sent again."),
 		unknown: counter("ingest", "commit_unknown_outcomes_total", "Attempts of a commit whose outcome was unknown."),
-		claimed: counter("ingest", "claimed_objects_total", "Batches refused because a collector had claimed their object."),
+		claimed: counter("ingest", "claimed_objects_total", "Batches refused because a collector had claimed their object, or this agent's clock is hours behind."),
 		batches: counter("ingest", "batches_total", "Batches that were accepted into the pool."),
 		records: counter("ingest", "records_total", "Records that were accepted into the pool."),
 		bytes:   counter("ingest", "bytes_total", "Bytes of batches that were accepted into the pool."),
