@@ -385,20 +385,21 @@ func (m *Manager) Held() []Term {
 // Count is the number of leases that are held.
 func (m *Manager) Count() int { return len(m.Held()) }
 
-// end ends the contexts of leases that were taken out of the machine.
+// end ends the contexts of leases that were taken out of the machine. They are
+// counted before: who learns of a loss finds it in the metrics.
 func (m *Manager) end(leases []*Lease, cause error) {
 	if len(leases) == 0 {
 		return
 	}
 	now := m.clock()
-	for _, l := range leases {
-		l.end(cause)
-		m.metrics.lasted(now - l.since)
-		m.metrics.lost(cause)
-	}
 	m.mu.Lock()
 	m.metrics.held.Set(float64(m.machine.count))
 	m.mu.Unlock()
+	for _, l := range leases {
+		m.metrics.lasted(now - l.since)
+		m.metrics.lost(cause)
+		l.end(cause)
+	}
 	if !errors.Is(cause, ErrReleased) {
 		m.log.Warn("leases lost", "leases", len(leases), "first", leases[0].key, "cause", cause)
 	}

@@ -314,14 +314,17 @@ func TestIdleManagerAsksNothing(t *testing.T) {
 	})
 }
 
+// renewalFaults are the ways in which a renewal gets no answer.
+var renewalFaults = map[string]struct {
+	before, after func(context.Context, string) error
+}{
+	"not applied":              {before: down},
+	"applied, but answer lost": {after: down},
+	"hangs":                    {before: func(ctx context.Context, _ string) error { <-ctx.Done(); return ctx.Err() }},
+}
+
 func TestFailedRenewalIsTriedAgain(t *testing.T) {
-	for name, fault := range map[string]struct {
-		before, after func(context.Context, string) error
-	}{
-		"not applied":              {before: down},
-		"applied, but answer lost": {after: down},
-		"hangs":                    {before: func(ctx context.Context, _ string) error { <-ctx.Done(); return ctx.Err() }},
-	} {
+	for name, fault := range renewalFaults {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				store := newFakeStore()
@@ -340,13 +343,7 @@ func TestFailedRenewalIsTriedAgain(t *testing.T) {
 }
 
 func TestLeaseEndsWhenItCannotBeRenewed(t *testing.T) {
-	for name, fault := range map[string]struct {
-		before, after func(context.Context, string) error
-	}{
-		"not applied":              {before: down},
-		"applied, but answer lost": {after: down},
-		"hangs":                    {before: func(ctx context.Context, _ string) error { <-ctx.Done(); return ctx.Err() }},
-	} {
+	for name, fault := range renewalFaults {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				store := newFakeStore()
