@@ -2,6 +2,7 @@ package compattests
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"strconv"
 	"strings"
@@ -12,10 +13,33 @@ import (
 
 	"github.com/streamhouse/streamhouse/compat-tests/apachekafka"
 	"github.com/streamhouse/streamhouse/compat-tests/harness"
+	"github.com/streamhouse/streamhouse/compat-tests/report"
 	"github.com/streamhouse/streamhouse/compat-tests/toolchain"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// TestMain writes the report of the run to the file that COMPAT_REPORT names.
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
+		if path := os.Getenv("COMPAT_REPORT"); path != "" {
+			if err := report.Write(path); err != nil {
+				fmt.Fprintln(os.Stderr, err)
+				code = 1
+			}
+		}
+		os.Exit(code)
+	}))
+}
+
+// slow says whether tests that take minutes are wanted: they are, with COMPAT_ALL=1. A test that is not wanted returns
+// at once.
+func slow(t *testing.T) bool {
+	t.Helper()
+	all := os.Getenv("COMPAT_ALL") == "1"
+	if !all {
+		t.Log("runs with COMPAT_ALL=1 (make compat-all)")
+	}
+	return all
+}
 
 // A node is one broker of a target, that can be killed and started again at the same address.
 type node interface {
@@ -28,6 +52,7 @@ type node interface {
 
 // A target is a set of brokers to test, all running.
 type target struct {
+	name  string
 	nodes []node
 }
 
@@ -74,7 +99,11 @@ func forEachTarget(t *testing.T, stores makeStores, test func(*testing.T, target
 		if !ok {
 			t.Fatalf("COMPAT_TARGET: unknown target %q", name)
 		}
-		t.Run(name, func(t *testing.T) { test(t, start(t, stores)) })
+		t.Run(name, func(t *testing.T) {
+			target := start(t, stores)
+			target.name = name
+			test(t, target)
+		})
 	}
 }
 

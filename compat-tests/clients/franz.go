@@ -14,6 +14,7 @@ import (
 
 // Franz is franz-go, with its default idempotent producer.
 type Franz struct {
+	lacking
 	bootstrap []string
 }
 
@@ -24,8 +25,11 @@ func NewFranz(bootstrap []string) *Franz { return &Franz{bootstrap: bootstrap} }
 
 func (f *Franz) Name() string { return "franz-go" }
 
+// Version is that of the package.
+func (f *Franz) Version() string { return "1.22.2" }
+
 func (f *Franz) Profile() scenario.Profile {
-	return scenario.Profile{Timestamps: true, Oddities: true}
+	return scenario.Profile{Codecs: scenario.Codecs, Timestamps: true, Oddities: true}
 }
 
 func (f *Franz) Close() error { return nil }

@@ -32,6 +32,8 @@ func TopicConfigs() map[string]string {
 
 // Profile is what a producer's client is able to express.
 type Profile struct {
+	// Codecs are those of Codecs that it has.
+	Codecs []string
 	// Timestamps: it sends the timestamps that it is told.
 	Timestamps bool
 	// Oddities: it can send an empty value under a null key, and a header without a name.

@@ -1,0 +1,88 @@
+// Package report notes which features of which clients work on which targets, as the tests that show it run. What was
+// noted is written as JSON at the end of a run; docs/COMPATIBILITY.md is made of it.
+package report
+
+import (
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"os"
+	"slices"
+	"sync"
+	"testing"
+)
+
+// Client is a program that speaks Kafka, as its users name it.
+type Client struct {
+	Name    string `json:"name"`
+	Version string `json:"version"`
+}
+
+// Result is how a feature fared.
+type Result string
+
+// The results of a feature.
+const (
+	Works       Result = "works"
+	Fails       Result = "fails"
+	Unavailable Result = "unavailable" // the client itself has no such feature
+)
+
+// Row is one feature of one client on one target.
+type Row struct {
+	Target  string `json:"target"`
+	Client  Client `json:"client"`
+	Feature string `json:"feature"`
+	Result  Result `json:"result"`
+	Note    string `json:"note,omitempty"`
+}
+
+var (
+	mu   sync.Mutex
+	rows []Row
+)
+
+// Feature runs a test as a subtest that is named after the feature, and notes whether it passed. It is safe for
+// concurrent use.
+func Feature(t *testing.T, target string, by Client, feature string, test func(t *testing.T)) {
+	t.Helper()
+	t.Run(feature, func(t *testing.T) {
+		t.Cleanup(func() {
+			result := Works
+			if t.Failed() {
+				result = Fails
+			}
+			add(Row{Target: target, Client: by, Feature: feature, Result: result})
+		})
+		test(t)
+	})
+}
+
+// Unsupported notes that the client has no such feature, and why. It is safe for concurrent use.
+func Unsupported(target string, by Client, feature, why string) {
+	add(Row{Target: target, Client: by, Feature: feature, Result: Unavailable, Note: why})
+}
+
+func add(r Row) {
+	mu.Lock()
+	defer mu.Unlock()
+	rows = append(rows, r)
+}
+
+// Write writes all that was noted to a file, in an order that does not depend on that of the tests.
+func Write(path string) error {
+	mu.Lock()
+	defer mu.Unlock()
+	slices.SortStableFunc(rows, func(a, b Row) int {
+		return cmp.Or(cmp.Compare(a.Client.Name, b.Client.Name), cmp.Compare(a.Client.Version, b.Client.Version),
+			cmp.Compare(a.Feature, b.Feature), cmp.Compare(a.Target, b.Target))
+	})
+	content, err := json.MarshalIndent(rows, "", "  ")
+	if err != nil {
+		return fmt.Errorf("encode the report: %w", err)
+	}
+	if err := os.WriteFile(path, append(content, '\n'), 0o644); err != nil {
+		return fmt.Errorf("write the report: %w", err)
+	}
+	return nil
+}
