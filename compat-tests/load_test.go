@@ -220,7 +220,7 @@ func (l *load) finish(t *testing.T) {
 				l.history.Log = append(l.history.Log, read)
 			}
 		}
-		report(t, broker, check.Check(l.history))
+		reportViolations(t, broker, check.Check(l.history))
 	}
 	t.Logf("%d records sent, %d acknowledged, %d seen meanwhile; ends %v", len(l.history.Sent), l.acked, len(l.history.Seen), l.history.Ends)
 }
@@ -234,7 +234,7 @@ func (l *load) reportProblems(t *testing.T) {
 	}
 }
 
-func report(t *testing.T, broker int32, violations []check.Violation) {
+func reportViolations(t *testing.T, broker int32, violations []check.Violation) {
 	t.Helper()
 	const shown = 10
 	for _, v := range violations[:min(len(violations), shown)] {

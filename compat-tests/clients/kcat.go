@@ -25,10 +25,10 @@ func NewKcat(bootstrap []string) *Kcat { return &Kcat{bootstrap: bootstrap} }
 
 func (k *Kcat) Name() string { return "kcat" }
 
-// Profile: kcat has no option for a timestamp drops empty lines, and wants names for headers.
 // Version is that of the package.
 func (k *Kcat) Version() string { return "1.7.1" }
 
+// Profile: kcat has no option for a timestamp, drops empty lines, and wants names for headers.
 func (k *Kcat) Profile() scenario.Profile { return scenario.Profile{Codecs: scenario.Codecs} }
 
 func (k *Kcat) Close() error { return nil }
