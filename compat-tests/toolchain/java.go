@@ -7,15 +7,21 @@ import (
 	"path/filepath"
 )
 
-// Java is a JVM with Apache Kafka's client, tools and server on its class path.
+// Java is a JVM with jars of Apache Kafka on its class path.
 type Java struct {
 	libs string
 }
 
-// NewJava returns the JVM, after downloading the jars that java/pom.xml names if they are not cached.
-func NewJava(ctx context.Context) (Java, error) {
-	pom := filepath.Join(Root(), "java", "pom.xml")
-	dir, err := cached(ctx, "kafka", pom, func(ctx context.Context, dir string) error {
+// NewJava returns a JVM with Apache Kafka's client, tools and server.
+func NewJava(ctx context.Context) (Java, error) { return newJava(ctx, "kafka", "pom.xml") }
+
+// NewConnect returns a JVM with Kafka Connect's worker, its file connectors and MirrorMaker 2.
+func NewConnect(ctx context.Context) (Java, error) { return newJava(ctx, "connect", "connect-pom.xml") }
+
+// newJava returns a JVM with the jars that a pom in the folder java names, which are downloaded if they are not cached.
+func newJava(ctx context.Context, name, pom string) (Java, error) {
+	pom = filepath.Join(Root(), "java", pom)
+	dir, err := cached(ctx, name, pom, func(ctx context.Context, dir string) error {
 		return run(ctx, "mvn", "--quiet", "--batch-mode", "--file", pom,
 			"org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies",
 			"-DoutputDirectory="+filepath.Join(dir, "libs"))
@@ -39,6 +45,15 @@ func (j Java) Tool(ctx context.Context, main string, args ...string) *exec.Cmd {
 func (j Java) Server(ctx context.Context, heapMiB int, main string, args ...string) *exec.Cmd {
 	heap := fmt.Sprintf("%dm", heapMiB)
 	return j.command(ctx, []string{"-Xms" + heap, "-Xmx" + heap, "-XX:+UseG1GC", main}, args)
+}
+
+// Service returns the command that runs a long-lived class that has little to do, with a heap of at most heapMiB: it
+// starts as quickly as a tool, and logs what it does with the time.
+func (j Java) Service(ctx context.Context, heapMiB int, main string, args ...string) *exec.Cmd {
+	options := append([]string{fmt.Sprintf("-Xmx%dm", heapMiB)}, quickStart...)
+	options = append(options, "-Dorg.slf4j.simpleLogger.showDateTime=true",
+		"-Dorg.slf4j.simpleLogger.dateTimeFormat=HH:mm:ss.SSS", main)
+	return j.command(ctx, options, args)
 }
 
 func (j Java) command(ctx context.Context, options, args []string) *exec.Cmd {
