@@ -1,8 +1,9 @@
 package compattests
 
 import (
+	"context"
+	"maps"
 	"slices"
-	"strings"
 	"testing"
 	"time"
 
@@ -11,7 +12,6 @@ import (
 	"github.com/streamhouse/streamhouse/compat-tests/clients"
 	"github.com/streamhouse/streamhouse/compat-tests/harness"
 	"github.com/streamhouse/streamhouse/compat-tests/scenario"
-	"github.com/streamhouse/streamhouse/compat-tests/toolchain"
 	"github.com/streamhouse/streamhouse/compat-tests/wire"
 )
 
@@ -63,37 +63,43 @@ func TestClients(t *testing.T) {
 
 func topicOf(client clients.Client) string { return "compat-" + client.Name() }
 
+// startClient makes one client of a target. What the client's program logs goes to a file in dir; the program ends with
+// ctx at the latest.
+type startClient func(ctx context.Context, bootstrap []string, dir string) (clients.Client, error)
+
+// clientKinds are all clients under test, by their names.
+var clientKinds = map[string]startClient{
+	"franz-go":   inProcess(clients.NewFranz),
+	"java":       clients.NewJava,
+	"kcat":       inProcess(clients.NewKcat),
+	"librdkafka": clients.NewLibrdkafka,
+}
+
+// inProcess is for clients that need nothing but an address.
+func inProcess[C clients.Client](construct func(bootstrap []string) C) startClient {
+	return func(_ context.Context, bootstrap []string, _ string) (clients.Client, error) {
+		return construct(bootstrap), nil
+	}
+}
+
 // startClients returns one client of each kind, closed at the end of the test.
 func startClients(t *testing.T, target target) []clients.Client {
 	t.Helper()
-	bootstrap := strings.Join(target.bootstrap(), ",")
 	// The children of other languages end with Close; this is for when they hang.
 	ctx := afterTest(t, 10*time.Minute)
-	javaClient, err := clients.NewJava(ctx, java(t), bootstrap, t.TempDir())
-	if err != nil {
-		t.Fatal(err)
-	}
-	python, err := toolchain.NewPython(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	librdkafka, err := clients.NewLibrdkafka(ctx, python, bootstrap, t.TempDir())
-	if err != nil {
-		t.Fatal(err)
-	}
-	all := []clients.Client{
-		clients.NewKcat(target.bootstrap()),
-		clients.NewFranz(target.bootstrap()),
-		javaClient,
-		librdkafka,
-	}
-	t.Cleanup(func() {
-		for _, client := range all {
+	var all []clients.Client
+	for _, name := range slices.Sorted(maps.Keys(clientKinds)) {
+		client, err := clientKinds[name](ctx, target.bootstrap(), t.TempDir())
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() {
 			if err := client.Close(); err != nil {
 				t.Error(err)
 			}
-		}
-	})
+		})
+		all = append(all, client)
+	}
 	return all
 }
 

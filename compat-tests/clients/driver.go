@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/streamhouse/streamhouse/compat-tests/scenario"
@@ -70,15 +71,23 @@ var _ Client = (*driver)(nil)
 
 // NewJava starts Apache Kafka's Java client. What it writes to its standard error goes to a file in dir. Its life ends
 // with ctx or with Close.
-func NewJava(ctx context.Context, java toolchain.Java, bootstrap, dir string) (Client, error) {
+func NewJava(ctx context.Context, bootstrap []string, dir string) (Client, error) {
+	java, err := toolchain.NewJava(ctx)
+	if err != nil {
+		return nil, err
+	}
 	source := filepath.Join(toolchain.Root(), "java", "Driver.java")
-	return startDriver("java", java.Tool(ctx, source, bootstrap), dir)
+	return startDriver("java", java.Tool(ctx, source, strings.Join(bootstrap, ",")), dir)
 }
 
 // NewLibrdkafka starts librdkafka under confluent-kafka for Python; see NewJava for the rest.
-func NewLibrdkafka(ctx context.Context, python toolchain.Python, bootstrap, dir string) (Client, error) {
+func NewLibrdkafka(ctx context.Context, bootstrap []string, dir string) (Client, error) {
+	python, err := toolchain.NewPython(ctx)
+	if err != nil {
+		return nil, err
+	}
 	source := filepath.Join(toolchain.Root(), "python", "driver.py")
-	return startDriver("librdkafka", python.Script(ctx, source, bootstrap), dir)
+	return startDriver("librdkafka", python.Script(ctx, source, strings.Join(bootstrap, ",")), dir)
 }
 
 func startDriver(name string, cmd *exec.Cmd, dir string) (Client, error) {
