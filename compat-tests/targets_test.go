@@ -41,11 +41,13 @@ func slow(t *testing.T) bool {
 	return all
 }
 
-// A node is one broker of a target, that can be killed and started again at the same address.
+// A node is one broker of a target, that can be stopped or killed and started again at the same address.
 type node interface {
 	Address() string
 	// Start returns when the node serves clients.
 	Start(ctx context.Context) error
+	// Stop ends it with SIGTERM.
+	Stop(ctx context.Context) error
 	// Kill ends it with SIGKILL.
 	Kill() error
 }
