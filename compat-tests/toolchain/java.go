@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os/exec"
 	"path/filepath"
+	"strings"
 )
 
 // Java is a JVM with jars of Apache Kafka on its class path.
@@ -14,6 +15,9 @@ type Java struct {
 
 // NewJava returns a JVM with Apache Kafka's client, tools and server.
 func NewJava(ctx context.Context) (Java, error) { return newJava(ctx, "kafka", "pom.xml") }
+
+// NewOldJava returns a JVM with the last Java client of Apache Kafka 2.
+func NewOldJava(ctx context.Context) (Java, error) { return newJava(ctx, "kafka2", "old-pom.xml") }
 
 // NewConnect returns a JVM with Kafka Connect's worker, its file connectors and MirrorMaker 2.
 func NewConnect(ctx context.Context) (Java, error) { return newJava(ctx, "connect", "connect-pom.xml") }
@@ -30,6 +34,16 @@ func newJava(ctx context.Context, name, pom string) (Java, error) {
 		return Java{}, err
 	}
 	return Java{libs: filepath.Join(dir, "libs")}, nil
+}
+
+// Version is that of Apache Kafka.
+func (j Java) Version() string {
+	const prefix, suffix = "kafka-clients-", ".jar"
+	found, err := filepath.Glob(filepath.Join(j.libs, prefix+"*"+suffix))
+	if err != nil || len(found) != 1 {
+		return "unknown"
+	}
+	return strings.TrimSuffix(strings.TrimPrefix(filepath.Base(found[0]), prefix), suffix)
 }
 
 // quickStart are JVM options for programs that live for seconds: they start twice as fast without the optimising
