@@ -76,18 +76,21 @@ func NewJava(ctx context.Context, bootstrap []string, dir string) (Client, error
 	if err != nil {
 		return nil, err
 	}
-	source := filepath.Join(toolchain.Root(), "java", "Driver.java")
-	return startDriver("java", java.Tool(ctx, source, strings.Join(bootstrap, ",")), dir)
+	return startJava(ctx, "java", java, bootstrap, dir)
 }
 
-// NewLibrdkafka starts librdkafka under confluent-kafka for Python; see NewJava for the rest.
-func NewLibrdkafka(ctx context.Context, bootstrap []string, dir string) (Client, error) {
-	python, err := toolchain.NewPython(ctx)
+// NewOldJava starts the last Java client of Apache Kafka 2, else like NewJava.
+func NewOldJava(ctx context.Context, bootstrap []string, dir string) (Client, error) {
+	java, err := toolchain.NewOldJava(ctx)
 	if err != nil {
 		return nil, err
 	}
-	source := filepath.Join(toolchain.Root(), "python", "driver.py")
-	return startDriver("librdkafka", python.Script(ctx, source, strings.Join(bootstrap, ",")), dir)
+	return startJava(ctx, "java-2", java, bootstrap, dir)
+}
+
+func startJava(ctx context.Context, name string, java toolchain.Java, bootstrap []string, dir string) (Client, error) {
+	source := filepath.Join(toolchain.Root(), "java", "Driver.java")
+	return startDriver(name, java.Tool(ctx, source, strings.Join(bootstrap, ",")), dir)
 }
 
 func startDriver(name string, cmd *exec.Cmd, dir string) (Client, error) {

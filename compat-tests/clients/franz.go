@@ -14,7 +14,6 @@ import (
 
 // Franz is franz-go, with its default idempotent producer.
 type Franz struct {
-	lacking
 	bootstrap []string
 }
 
@@ -25,8 +24,7 @@ func NewFranz(bootstrap []string) *Franz { return &Franz{bootstrap: bootstrap} }
 
 func (f *Franz) Name() string { return "franz-go" }
 
-// Version is that of the package.
-func (f *Franz) Version() string { return "1.22.2" }
+func (f *Franz) Version() string { return moduleVersion("github.com/twmb/franz-go") }
 
 func (f *Franz) Profile() scenario.Profile {
 	return scenario.Profile{Codecs: scenario.Codecs, Timestamps: true, Oddities: true}
@@ -42,17 +40,6 @@ func (f *Franz) connect(use func(*kgo.Client) error, options ...kgo.Opt) error {
 	}
 	defer client.Close()
 	return use(client)
-}
-
-func (f *Franz) CreateTopic(ctx context.Context, topic string, configs map[string]string) error {
-	return f.connect(func(client *kgo.Client) error {
-		values := make(map[string]*string, len(configs))
-		for name, value := range configs {
-			values[name] = &value
-		}
-		_, err := kadm.NewClient(client).CreateTopic(ctx, scenario.Partitions, -1, values, topic)
-		return err
-	})
 }
 
 func (f *Franz) Produce(ctx context.Context, topic, codec string, records []scenario.Record) ([]int64, error) {

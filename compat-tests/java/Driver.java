@@ -17,6 +17,11 @@ import java.util.Map;
 import java.util.Optional;
 import java.util.concurrent.Future;
 import org.apache.kafka.clients.admin.Admin;
+import org.apache.kafka.clients.admin.AlterConfigOp;
+import org.apache.kafka.clients.admin.Config;
+import org.apache.kafka.clients.admin.ConfigEntry;
+import org.apache.kafka.clients.admin.ConsumerGroupDescription;
+import org.apache.kafka.clients.admin.NewPartitions;
 import org.apache.kafka.clients.admin.NewTopic;
 import org.apache.kafka.clients.consumer.ConsumerRecord;
 import org.apache.kafka.clients.consumer.KafkaConsumer;
@@ -26,13 +31,15 @@ import org.apache.kafka.clients.producer.KafkaProducer;
 import org.apache.kafka.clients.producer.ProducerRecord;
 import org.apache.kafka.clients.producer.RecordMetadata;
 import org.apache.kafka.common.TopicPartition;
+import org.apache.kafka.common.config.ConfigResource;
 import org.apache.kafka.common.header.Header;
 import org.apache.kafka.common.header.internals.RecordHeader;
 import org.apache.kafka.common.serialization.ByteArrayDeserializer;
 import org.apache.kafka.common.serialization.ByteArraySerializer;
+import org.apache.kafka.common.utils.AppInfoParser;
 
 /**
- * Apache Kafka's Java client, driven by the tests: reads requests from standard input and answers on standard output,
+ * Apache Kafka's Java client, any from 2.8 to 4.x, driven by the tests: reads requests from standard input and answers on standard output,
  * one JSON object a line. clients.Request and clients.Response in ../clients/driver.go describe them.
  */
 public final class Driver {
@@ -44,18 +51,23 @@ public final class Driver {
 
     private final ObjectMapper json = new ObjectMapper();
     private final String bootstrap;
+    private final Admin admin;
+    private final Map<String, KafkaConsumer<byte[], byte[]>> members = new HashMap<>();
 
-    private Driver(String bootstrap) {
+    private Driver(String bootstrap, Admin admin) {
         this.bootstrap = bootstrap;
+        this.admin = admin;
     }
 
     public static void main(String[] args) throws IOException {
-        Driver driver = new Driver(args[0]);
         BufferedReader in = new BufferedReader(new InputStreamReader(System.in, StandardCharsets.UTF_8));
         PrintStream out = new PrintStream(System.out, false, StandardCharsets.UTF_8);
-        for (String line = in.readLine(); line != null; line = in.readLine()) {
-            out.println(driver.answer(driver.json.readTree(line)));
-            out.flush();
+        try (Admin admin = Admin.create(Map.of("bootstrap.servers", args[0]))) {
+            Driver driver = new Driver(args[0], admin);
+            for (String line = in.readLine(); line != null; line = in.readLine()) {
+                out.println(driver.answer(driver.json.readTree(line)));
+                out.flush();
+            }
         }
     }
 
@@ -63,11 +75,28 @@ public final class Driver {
         ObjectNode response = json.createObjectNode();
         try {
             switch (request.get("op").asText()) {
+                case "version" -> version(response);
                 case "createTopic" -> createTopic(request);
+                case "partitionCount" -> response.put("count", partitionCount(request));
+                case "createPartitions" -> createPartitions(request);
+                case "topicConfigs" -> topicConfigs(request, response.putObject("configs"));
+                case "alterTopicConfig" -> alterTopicConfig(request);
+                case "deleteTopic" -> admin.deleteTopics(List.of(topic(request))).all().get();
+                case "groups" -> groups(response.putArray("groups"));
+                case "describeGroup" -> describeGroup(request, response);
+                case "deleteGroup" -> admin.deleteConsumerGroups(List.of(group(request))).all().get();
                 case "produce" -> produce(request, response.putArray("offsets"));
                 case "offsets" -> offsets(request, response.putArray("offsets"));
                 case "read" -> read(request, response.putArray("records"));
                 case "readGroup" -> readGroup(request, response.putArray("records"));
+                case "join" -> join(request);
+                case "poll" -> poll(request, response.putArray("records"));
+                case "assignment" -> assignment(request, response.putArray("partitions"));
+                case "commit" -> member(request).commitSync();
+                case "seek" -> member(request).seek(memberPartition(request), request.get("offset").asLong());
+                case "pause" -> member(request).pause(List.of(memberPartition(request)));
+                case "resume" -> member(request).resume(List.of(memberPartition(request)));
+                case "leave" -> members.remove(request.get("member").asText()).close();
                 default -> throw new IllegalArgumentException("unknown operation " + request.get("op"));
             }
         } catch (Exception e) {
@@ -78,13 +107,53 @@ public final class Driver {
         return response;
     }
 
+    private static void version(ObjectNode response) {
+        response.put("version", AppInfoParser.getVersion());
+        List.of("none", "gzip", "snappy", "lz4", "zstd").forEach(response.putArray("codecs")::add);
+    }
+
     private void createTopic(JsonNode request) throws Exception {
         Map<String, String> configs = new HashMap<>();
-        request.get("configs").fields().forEachRemaining(f -> configs.put(f.getKey(), f.getValue().asText()));
+        request.path("configs").properties().forEach(f -> configs.put(f.getKey(), f.getValue().asText()));
         NewTopic topic = new NewTopic(topic(request), Optional.of(request.get("partitions").asInt()), Optional.empty());
-        try (Admin admin = Admin.create(Map.of("bootstrap.servers", bootstrap))) {
-            admin.createTopics(List.of(topic.configs(configs))).all().get();
+        admin.createTopics(List.of(topic.configs(configs))).all().get();
+    }
+
+    private int partitionCount(JsonNode request) {
+        try (KafkaConsumer<byte[], byte[]> consumer = consumer(Map.of())) {
+            return consumer.partitionsFor(topic(request)).size();
         }
+    }
+
+    private void createPartitions(JsonNode request) throws Exception {
+        NewPartitions total = NewPartitions.increaseTo(request.get("count").asInt());
+        admin.createPartitions(Map.of(topic(request), total)).all().get();
+    }
+
+    private void topicConfigs(JsonNode request, ObjectNode configs) throws Exception {
+        ConfigResource resource = new ConfigResource(ConfigResource.Type.TOPIC, topic(request));
+        Config config = admin.describeConfigs(List.of(resource)).all().get().get(resource);
+        config.entries().forEach(entry -> configs.put(entry.name(), entry.value()));
+    }
+
+    private void alterTopicConfig(JsonNode request) throws Exception {
+        ConfigResource resource = new ConfigResource(ConfigResource.Type.TOPIC, topic(request));
+        List<AlterConfigOp> sets = new ArrayList<>();
+        request.get("configs").properties().forEach(f -> sets.add(
+                new AlterConfigOp(new ConfigEntry(f.getKey(), f.getValue().asText()), AlterConfigOp.OpType.SET)));
+        admin.incrementalAlterConfigs(Map.of(resource, sets)).all().get();
+    }
+
+    @SuppressWarnings("removal") // what replaces it is not in 2.8
+    private void groups(ArrayNode groups) throws Exception {
+        admin.listConsumerGroups().all().get().forEach(group -> groups.add(group.groupId()));
+    }
+
+    @SuppressWarnings("removal") // what replaces it is not in 2.8
+    private void describeGroup(JsonNode request, ObjectNode response) throws Exception {
+        String group = group(request);
+        ConsumerGroupDescription description = admin.describeConsumerGroups(List.of(group)).all().get().get(group);
+        response.put("state", description.state().toString()).put("count", description.members().size());
     }
 
     private void produce(JsonNode request, ArrayNode offsets) throws Exception {
@@ -92,6 +161,7 @@ public final class Driver {
                 "bootstrap.servers", bootstrap,
                 "compression.type", request.get("codec").asText(),
                 "acks", "all",
+                "enable.idempotence", true,
                 "linger.ms", 5,
                 "max.request.size", MAX_BYTES);
         List<Future<RecordMetadata>> sent = new ArrayList<>();
@@ -124,11 +194,37 @@ public final class Driver {
     }
 
     private void readGroup(JsonNode request, ArrayNode records) {
-        Map<String, Object> config = Map.of("group.id", request.get("group").asText(), "auto.offset.reset", "earliest");
-        try (KafkaConsumer<byte[], byte[]> consumer = consumer(config)) {
-            consumer.subscribe(List.of(topic(request)));
+        try (KafkaConsumer<byte[], byte[]> consumer = subscriber(request)) {
             consumer.commitSync(take(consumer, request.get("count").asLong(), records));
         }
+    }
+
+    private void join(JsonNode request) {
+        members.put(request.get("member").asText(), subscriber(request));
+    }
+
+    /** What was fetched beyond the limit is fetched again, so that the consumer's position follows what was returned. */
+    private void poll(JsonNode request, ArrayNode records) {
+        KafkaConsumer<byte[], byte[]> consumer = member(request);
+        var polled = consumer.poll(Duration.ofMillis(request.get("waitMillis").asLong()));
+        int limit = request.get("count").asInt();
+        for (TopicPartition partition : polled.partitions()) {
+            for (ConsumerRecord<byte[], byte[]> record : polled.records(partition)) {
+                if (records.size() == limit) {
+                    consumer.seek(partition, record.offset());
+                    break;
+                }
+                records.add(toJson(record));
+            }
+        }
+    }
+
+    private void assignment(JsonNode request, ArrayNode partitions) {
+        member(request).assignment().forEach(p -> partitions.add(p.partition()));
+    }
+
+    private KafkaConsumer<byte[], byte[]> member(JsonNode request) {
+        return members.get(request.get("member").asText());
     }
 
     /** Offsets by partition; a partition that has no record so young is left out. */
@@ -172,6 +268,23 @@ public final class Driver {
         return next;
     }
 
+    /** The partition that a request means, of the topic that its member subscribes to. */
+    private TopicPartition memberPartition(JsonNode request) {
+        String topic = member(request).subscription().iterator().next();
+        return new TopicPartition(topic, request.get("partition").asInt());
+    }
+
+    /** A consumer that is to be a member of a group. */
+    private KafkaConsumer<byte[], byte[]> subscriber(JsonNode request) {
+        KafkaConsumer<byte[], byte[]> consumer = consumer(Map.of(
+                "group.id", group(request),
+                "auto.offset.reset", "earliest",
+                "heartbeat.interval.ms", 500,
+                "session.timeout.ms", 6000));
+        consumer.subscribe(List.of(topic(request)));
+        return consumer;
+    }
+
     private KafkaConsumer<byte[], byte[]> consumer(Map<String, Object> more) {
         Map<String, Object> config = new HashMap<>(more);
         config.put("bootstrap.servers", bootstrap);
@@ -210,6 +323,10 @@ public final class Driver {
 
     private static String topic(JsonNode request) {
         return request.get("topic").asText();
+    }
+
+    private static String group(JsonNode request) {
+        return request.get("group").asText();
     }
 
     private static List<TopicPartition> partitions(JsonNode request) {
