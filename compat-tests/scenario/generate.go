@@ -38,6 +38,10 @@ type Profile struct {
 	Timestamps bool
 	// Oddities: it can send an empty value under a null key, and a header without a name.
 	Oddities bool
+	// NoNullRecords: it refuses to send a record whose key and value are both null.
+	NoNullRecords bool
+	// NoNullHeaders: it refuses to send a header whose value is null.
+	NoNullHeaders bool
 }
 
 // Generate returns the records to produce with one codec, in the order in which to produce them. The same arguments
@@ -75,17 +79,19 @@ func (g *generator) edgeCases() {
 	empty := []byte{}
 	g.add(nil, g.text(40), nil)
 	g.add(g.text(8), nil, nil)
-	g.add(nil, nil, nil)
+	if !g.profile.NoNullRecords {
+		g.add(nil, nil, nil)
+	}
 	g.add(g.text(8), empty, nil)
 	g.add(empty, g.text(40), nil)
 	g.add(empty, empty, nil)
 	g.add(g.bytes(300), g.bytes(3000), nil)
 	g.add(g.text(8), g.text(10_000), nil)
 	g.add(g.text(8), g.text(8), []Header{
-		{"trace", []byte("a1")}, {"trace", []byte("a2")}, {"empty", empty}, {"null", nil}, {"größe", []byte("≈ 3 µm")},
+		{"trace", []byte("a1")}, {"trace", []byte("a2")}, {"empty", empty}, {"null", g.null()}, {"größe", []byte("≈ 3 µm")},
 	})
 	if g.profile.Oddities {
-		g.add(nil, empty, []Header{{"", []byte("no name")}, {"", nil}})
+		g.add(nil, empty, []Header{{"", []byte("no name")}, {"", g.null()}})
 	}
 }
 
@@ -96,6 +102,14 @@ func (g *generator) add(key, value []byte, headers []Header) {
 		timestamp = firstTimestamp + int64(g.codec*1000+len(g.records))*1000 + g.rand.Int64N(3000)
 	}
 	g.records = append(g.records, Record{Partition: g.partition, Timestamp: timestamp, Key: key, Value: value, Headers: headers})
+}
+
+// null is the value of a header that is null, for a client that can send it, or else empty.
+func (g *generator) null() []byte {
+	if g.profile.NoNullHeaders {
+		return []byte{}
+	}
+	return nil
 }
 
 func (g *generator) headers() []Header {
