@@ -69,10 +69,12 @@ type startClient func(ctx context.Context, bootstrap []string, dir string) (clie
 
 // clientKinds are all clients under test, by their names.
 var clientKinds = map[string]startClient{
-	"franz-go":   inProcess(clients.NewFranz),
-	"java":       clients.NewJava,
-	"kcat":       inProcess(clients.NewKcat),
-	"librdkafka": clients.NewLibrdkafka,
+	"aiokafka":     clients.NewAiokafka,
+	"franz-go":     inProcess(clients.NewFranz),
+	"java":         clients.NewJava,
+	"kafka-python": clients.NewKafkaPython,
+	"kcat":         inProcess(clients.NewKcat),
+	"librdkafka":   clients.NewLibrdkafka,
 }
 
 // inProcess is for clients that need nothing but an address.
