@@ -5,6 +5,7 @@ import sys
 import kafka
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.admin import AlterConfigOp, ConfigResource, OffsetSpec
+from kafka.errors import for_code
 
 from driver import (
     EARLIEST,
@@ -97,6 +98,8 @@ class Driver:
 
     def partition_count(self, r):
         [topic] = self.admin.describe_topics([r["topic"]])
+        if topic["error_code"]:
+            raise for_code(topic["error_code"])(r["topic"])
         return {"count": len(topic["partitions"])}
 
     def create_partitions(self, r):

@@ -8,6 +8,7 @@ from confluent_kafka import (
     KafkaError,
     KafkaException,
     Producer,
+    TopicCollection,
     TopicPartition,
 )
 from confluent_kafka.admin import (
@@ -132,7 +133,9 @@ class Driver:
         self.admin.create_topics([topic])[r["topic"]].result(TIMEOUT)
 
     def partition_count(self, r):
-        return {"count": len(self.admin.list_topics(r["topic"], TIMEOUT).topics[r["topic"]].partitions)}
+        # Not list_topics, which creates the topic that it asks for.
+        topics = self.admin.describe_topics(TopicCollection([r["topic"]]))
+        return {"count": len(topics[r["topic"]].result(TIMEOUT).partitions)}
 
     def create_partitions(self, r):
         self.admin.create_partitions([NewPartitions(r["topic"], r["count"])])[r["topic"]].result(TIMEOUT)
