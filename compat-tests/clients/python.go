@@ -22,7 +22,7 @@ func NewAiokafka(ctx context.Context, bootstrap []string, dir string) (Client, e
 	}
 	profile := client.Profile()
 	profile.NoNullRecords = true
-	return reshaped{client, profile}, nil
+	return &reshaped{client, profile}, nil
 }
 
 // NewKafkaPython starts kafka-python; see NewJava for the rest.
@@ -33,7 +33,7 @@ func NewKafkaPython(ctx context.Context, bootstrap []string, dir string) (Client
 	}
 	profile := client.Profile()
 	profile.NoNullRecords, profile.NoNullHeaders = true, true
-	return reshaped{client, profile}, nil
+	return &reshaped{client, profile}, nil
 }
 
 func startPython(ctx context.Context, name, source string, bootstrap []string, dir string) (Client, error) {
@@ -50,4 +50,4 @@ type reshaped struct {
 	profile scenario.Profile
 }
 
-func (r reshaped) Profile() scenario.Profile { return r.profile }
+func (r *reshaped) Profile() scenario.Profile { return r.profile }
