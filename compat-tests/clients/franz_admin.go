@@ -25,6 +25,16 @@ func (f *Franz) CreateTopic(ctx context.Context, topic string, configs map[strin
 	})
 }
 
+// Topics lists the names of all topics.
+func (f *Franz) Topics(ctx context.Context) (topics []string, err error) {
+	err = f.admin(func(admin *kadm.Client) error {
+		listed, err := admin.ListTopics(ctx)
+		topics = listed.Names()
+		return err
+	})
+	return topics, err
+}
+
 func (f *Franz) PartitionCount(ctx context.Context, topic string) (count int, err error) {
 	err = f.admin(func(admin *kadm.Client) error {
 		topics, err := admin.ListTopics(ctx, topic)

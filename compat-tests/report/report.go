@@ -46,15 +46,26 @@ var (
 // concurrent use.
 func Feature(t *testing.T, target string, by Client, feature string, test func(t *testing.T)) {
 	t.Helper()
-	t.Run(feature, func(t *testing.T) {
-		t.Cleanup(func() {
-			result := Works
-			if t.Failed() {
-				result = Fails
-			}
-			add(Row{Target: target, Client: by, Feature: feature, Result: result})
-		})
+	Attempt(t, target, by, feature, func(t *testing.T) string {
 		test(t)
+		return ""
+	})
+}
+
+// Attempt is Feature for a test that may find that the client has no such feature: it returns why, or nothing.
+func Attempt(t *testing.T, target string, by Client, feature string, test func(t *testing.T) (lacks string)) {
+	t.Helper()
+	t.Run(feature, func(t *testing.T) {
+		row := Row{Target: target, Client: by, Feature: feature, Result: Works}
+		t.Cleanup(func() {
+			if t.Failed() {
+				row.Result, row.Note = Fails, ""
+			}
+			add(row)
+		})
+		if why := test(t); why != "" {
+			row.Result, row.Note = Unavailable, why
+		}
 	})
 }
 

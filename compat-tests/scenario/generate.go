@@ -67,10 +67,22 @@ func Generate(seed uint64, codec int, profile Profile) []Record {
 	return g.records
 }
 
+// Few returns n small records for each partition, other ones for each round.
+func Few(seed uint64, round, n int, profile Profile) []Record {
+	g := generator{rand: rand.New(rand.NewPCG(seed, uint64(round))), profile: profile, codec: round}
+	for partition := range int32(Partitions) {
+		g.partition = partition
+		for range n {
+			g.add(g.text(16), g.text(100), nil)
+		}
+	}
+	return g.records
+}
+
 type generator struct {
 	rand      *rand.Rand
 	profile   Profile
-	codec     int
+	codec     int // or round: what makes the timestamps different
 	partition int32
 	records   []Record
 }

@@ -88,15 +88,21 @@ func (l *Log) Timestamps() []int64 {
 
 // Since returns the records that a consumer reads which has sought each partition to the given timestamp. A partition
 // without such a record gives nothing.
-func (l *Log) Since(timestamp int64) Log {
-	var since Log
-	for p, offset := range l.Offsets(timestamp) {
+func (l *Log) Since(timestamp int64) Log { return l.From(l.Offsets(timestamp)) }
+
+// From returns the records of each partition from an offset on: none for NoOffset.
+func (l *Log) From(offsets [Partitions]int64) Log {
+	var from Log
+	for p, offset := range offsets {
 		if offset != NoOffset {
-			since[p] = l[p][offset:]
+			from[p] = l[p][offset:]
 		}
 	}
-	return since
+	return from
 }
+
+// Ends returns the offset after the last record of each partition.
+func (l *Log) Ends() [Partitions]int64 { return l.Offsets(Latest) }
 
 // Compare reports how what was read, in the order in which it was read, differs from the log. Order counts within a
 // partition only.
