@@ -27,6 +27,8 @@ type Record struct {
 	Key       []byte   `json:"key"`
 	Value     []byte   `json:"value"`
 	Headers   []Header `json:"headers"`
+	// EmptyAsNull: who read it gives what is empty as null.
+	EmptyAsNull bool `json:"-"`
 }
 
 // ClientTime stands for a timestamp that the producer's client takes from its clock.
@@ -40,6 +42,10 @@ func difference(want, got Record) string {
 	}
 	if want.Timestamp != got.Timestamp {
 		note("timestamp", want.Timestamp, got.Timestamp)
+	}
+	same := same
+	if got.EmptyAsNull {
+		same = bytes.Equal
 	}
 	if !same(want.Key, got.Key) {
 		note("key", brief(want.Key), brief(got.Key))
