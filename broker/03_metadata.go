@@ -25,9 +25,13 @@ func (b *Broker) metadata(_ context.Context, req *protocol.Request) protocol.Rep
 	r := req.Body.(*kmsg.MetadataRequest)
 	return protocol.Later(func(ctx context.Context) kmsg.Response {
 		resp := r.ResponseKind().(*kmsg.MetadataResponse)
-		resp.AuthorizedOperations = authorizedOperationsOmitted
+		resp.AuthorizedOperations = authorizedOperations(r.IncludeClusterAuthorizedOperations, operationsOnCluster)
 		view := b.view(ctx)
 		resp.Topics, view = b.metadataTopics(ctx, r, view)
+		for i := range resp.Topics {
+			t := &resp.Topics[i]
+			t.AuthorizedOperations = authorizedOperations(r.IncludeTopicAuthorizedOperations && t.Topic != nil, operationsOnTopic)
+		}
 		for _, a := range view.Agents() {
 			resp.Brokers = append(resp.Brokers, metadataBroker(a))
 		}
@@ -105,7 +109,7 @@ func (b *Broker) autoCreate(ctx context.Context, name string) (*topology.Topic, 
 
 func metadataError(ref topicRef, code int16) kmsg.MetadataResponseTopic {
 	m := kmsg.NewMetadataResponseTopic()
-	m.ErrorCode, m.TopicID, m.AuthorizedOperations = code, ref.id, authorizedOperationsOmitted
+	m.ErrorCode, m.TopicID = code, ref.id
 	if !ref.byID {
 		m.Topic = &ref.name
 	}
@@ -114,7 +118,7 @@ func metadataError(ref topicRef, code int16) kmsg.MetadataResponseTopic {
 
 func metadataTopic(view *topology.Snapshot, t *topology.Topic) kmsg.MetadataResponseTopic {
 	m := kmsg.NewMetadataResponseTopic()
-	m.Topic, m.TopicID, m.AuthorizedOperations = &t.Name, t.ID, authorizedOperationsOmitted
+	m.Topic, m.TopicID = &t.Name, t.ID
 	for p := range t.Partitions {
 		mp := kmsg.NewMetadataResponseTopicPartition()
 		mp.Partition = p

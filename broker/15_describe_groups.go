@@ -39,6 +39,7 @@ func (b *Broker) describeGroups(_ context.Context, req *protocol.Request) protoc
 				answer.State = ""
 			}
 			answer.ErrorCode, answer.ErrorMessage = errorCode(err), errorMessage(err)
+			answer.AuthorizedOperations = authorizedOperations(r.IncludeAuthorizedOperations && err == nil, operationsOnGroup)
 			resp.Groups = append(resp.Groups, answer)
 		}
 		return resp
@@ -48,7 +49,6 @@ func (b *Broker) describeGroups(_ context.Context, req *protocol.Request) protoc
 func describedGroup(id string, d *group.Description) kmsg.DescribeGroupsResponseGroup {
 	g := kmsg.NewDescribeGroupsResponseGroup()
 	g.Group, g.State, g.ProtocolType, g.Protocol = id, d.State.String(), d.ProtocolType, d.Protocol
-	g.AuthorizedOperations = authorizedOperationsOmitted
 	for _, m := range d.Members {
 		g.Members = append(g.Members, kmsg.DescribeGroupsResponseGroupMember{
 			MemberID: m.MemberID, InstanceID: orNull(m.InstanceID),

@@ -10,13 +10,15 @@ import (
 	"github.com/streamhouse/streamhouse/protocol"
 )
 
-// DescribeCluster, v0 to v2. KIP-700, KIP-919 (endpoint types), KIP-1073
-// (fenced brokers: there are none, an agent that is not heard of is not listed).
+// DescribeCluster, v0 to v2. KIP-700, KIP-430 (authorized operations), KIP-919
+// (endpoint types), KIP-1073 (fenced brokers: there are none, an agent that is
+// not heard of is not listed).
 func (b *Broker) describeCluster(_ context.Context, req *protocol.Request) protocol.Reply {
 	const brokers = 1 // endpoint type
 	r := req.Body.(*kmsg.DescribeClusterRequest)
 	resp := r.ResponseKind().(*kmsg.DescribeClusterResponse)
-	resp.EndpointType, resp.ClusterAuthorizedOperations = brokers, authorizedOperationsOmitted
+	resp.EndpointType = brokers
+	resp.ClusterAuthorizedOperations = authorizedOperations(r.IncludeClusterAuthorizedOperations, operationsOnCluster)
 	if r.Version >= 1 && r.EndpointType != brokers {
 		resp.ErrorCode = kerr.UnsupportedEndpointType.Code
 		resp.ErrorMessage = kmsg.StringPtr(fmt.Sprintf("There is no endpoint of type %d; every agent serves brokers' clients.", r.EndpointType))

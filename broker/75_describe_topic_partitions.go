@@ -92,13 +92,13 @@ func describeCursor(topic string, partition int32) *kmsg.DescribeTopicPartitions
 
 func describeError(name string, code *kerr.Error) kmsg.DescribeTopicPartitionsResponseTopic {
 	d := kmsg.NewDescribeTopicPartitionsResponseTopic()
-	d.Topic, d.ErrorCode, d.AuthorizedOperations = &name, code.Code, authorizedOperationsOmitted
+	d.Topic, d.ErrorCode, d.AuthorizedOperations = &name, code.Code, operationsOnTopic
 	return d
 }
 
 func describePartitions(view *topology.Snapshot, t *topology.Topic, from, to int32) kmsg.DescribeTopicPartitionsResponseTopic {
 	d := kmsg.NewDescribeTopicPartitionsResponseTopic()
-	d.Topic, d.TopicID, d.AuthorizedOperations = &t.Name, t.ID, authorizedOperationsOmitted
+	d.Topic, d.TopicID, d.AuthorizedOperations = &t.Name, t.ID, operationsOnTopic
 	for p := from; p < to; p++ {
 		dp := kmsg.NewDescribeTopicPartitionsResponseTopicPartition()
 		dp.Partition = p

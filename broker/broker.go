@@ -143,10 +143,6 @@ func (r *resolver) refresh() error {
 	return r.err
 }
 
-// authorizedOperationsOmitted is the answer where authorized operations were
-// not asked for (KIP-430).
-const authorizedOperationsOmitted = -1 << 31
-
 // rack is the wire's form of a zone, null where there is none.
 func rack(zone string) *string {
 	if zone == "" {
