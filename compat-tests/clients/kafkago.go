@@ -24,7 +24,7 @@ var _ Client = (*KafkaGo)(nil)
 
 // NewKafkaGo returns a client that keeps its connections until Close.
 func NewKafkaGo(bootstrap []string) *KafkaGo {
-	transport := &kafka.Transport{ClientID: "compat"}
+	transport := &kafka.Transport{ClientID: "compat", MetadataTTL: time.Second}
 	client := &kafka.Client{Addr: kafka.TCP(bootstrap...), Transport: transport}
 	return &KafkaGo{bootstrap: bootstrap, transport: transport, client: client}
 }
@@ -135,28 +135,20 @@ func (k *KafkaGo) Read(ctx context.Context, topic string, timestamp int64) ([]sc
 	if err != nil {
 		return nil, err
 	}
-	var records []scenario.Record
-	for p := range start {
-		if start[p] == scenario.NoOffset || start[p] == end[p] {
-			continue
-		}
-		reader, err := k.reader(topic, int32(p), start[p])
+	return eachPartition(start, end, func(partition int32, start, end int64) ([]scenario.Record, error) {
+		reader, err := k.reader(topic, partition, start)
 		if err != nil {
 			return nil, err
 		}
-		read, err := readMessages(ctx, reader, int(end[p]-start[p]))
-		if err := errors.Join(err, reader.Close()); err != nil {
-			return nil, fmt.Errorf("read partition %d: %w", p, err)
-		}
-		records = append(records, read...)
-	}
-	return records, nil
+		records, err := readMessages(ctx, reader, int(end-start))
+		return records, errors.Join(err, reader.Close())
+	})
 }
 
 // reader returns a Reader of one partition that begins at the offset.
 func (k *KafkaGo) reader(topic string, partition int32, offset int64) (*kafka.Reader, error) {
 	reader := kafka.NewReader(kafka.ReaderConfig{
-		Brokers: k.bootstrap, Topic: topic, Partition: int(partition), MaxBytes: maxBufferedBytes, MaxWait: time.Second,
+		Brokers: k.bootstrap, Topic: topic, Partition: int(partition), MaxBytes: maxBufferedBytes, MaxWait: fetchWait,
 	})
 	return reader, reader.SetOffset(offset)
 }
@@ -187,7 +179,7 @@ func fromKafkaGo(m kafka.Message) scenario.Record {
 // ReadGroup is by a Reader with a group, which most programs use: it joins, assigns and fetches behind the scenes.
 func (k *KafkaGo) ReadGroup(ctx context.Context, topic, group string, n int) ([]scenario.Record, error) {
 	reader := kafka.NewReader(kafka.ReaderConfig{
-		Brokers: k.bootstrap, GroupID: group, Topic: topic, StartOffset: kafka.FirstOffset, MaxBytes: maxBufferedBytes, MaxWait: time.Second,
+		Brokers: k.bootstrap, GroupID: group, Topic: topic, StartOffset: kafka.FirstOffset, MaxBytes: maxBufferedBytes, MaxWait: fetchWait,
 		SessionTimeout: sessionTimeout, RebalanceTimeout: rebalanceTimeout, HeartbeatInterval: heartbeatInterval,
 	})
 	records, err := readMessages(ctx, reader, n)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -49,12 +50,14 @@ func (s *Sarama) config() *sarama.Config {
 	config.Producer.Partitioner = sarama.NewManualPartitioner
 	config.Producer.MaxMessageBytes = scenario.MaxMessageBytes / 2
 	config.Consumer.Fetch.Default = maxBufferedBytes
+	config.Consumer.MaxWaitTime = fetchWait
 	config.Consumer.Offsets.Initial = sarama.OffsetOldest
 	config.Consumer.Offsets.AutoCommit.Enable = false
 	config.Consumer.Return.Errors = true
 	config.Consumer.Group.Session.Timeout = sessionTimeout
 	config.Consumer.Group.Heartbeat.Interval = heartbeatInterval
 	config.Consumer.Group.Rebalance.Timeout = rebalanceTimeout
+	config.Consumer.Group.Rebalance.Retry.Backoff = heartbeatInterval
 	return config
 }
 
@@ -138,26 +141,19 @@ func (s *Sarama) Read(ctx context.Context, topic string, timestamp int64) ([]sce
 		if err != nil {
 			return fmt.Errorf("make a sarama consumer: %w", err)
 		}
-		for p := range start {
-			if start[p] == scenario.NoOffset || start[p] == end[p] {
-				continue
-			}
-			var read []scenario.Record
-			if read, err = readPartition(ctx, consumer, topic, int32(p), start[p], end[p]); err != nil {
-				break
-			}
-			records = append(records, read...)
-		}
+		records, err = eachPartition(start, end, func(partition int32, start, end int64) ([]scenario.Record, error) {
+			return readSarama(ctx, consumer, topic, partition, start, end)
+		})
 		return errors.Join(err, consumer.Close())
 	})
 	return records, err
 }
 
-// readPartition reads the offsets in [start, end).
-func readPartition(ctx context.Context, consumer sarama.Consumer, topic string, partition int32, start, end int64) ([]scenario.Record, error) {
+// readSarama reads the offsets in [start, end).
+func readSarama(ctx context.Context, consumer sarama.Consumer, topic string, partition int32, start, end int64) ([]scenario.Record, error) {
 	reader, err := consumer.ConsumePartition(topic, partition, start)
 	if err != nil {
-		return nil, fmt.Errorf("read partition %d: %w", partition, err)
+		return nil, err
 	}
 	var records []scenario.Record
 	for err == nil && int64(len(records)) < end-start {
@@ -167,7 +163,7 @@ func readPartition(ctx context.Context, consumer sarama.Consumer, topic string, 
 		case e := <-reader.Errors():
 			err = e
 		case <-ctx.Done():
-			err = fmt.Errorf("read partition %d, after %d of %d records: %w", partition, len(records), end-start, ctx.Err())
+			err = fmt.Errorf("after %d of %d records: %w", len(records), end-start, ctx.Err())
 		}
 	}
 	return records, errors.Join(err, reader.Close())
@@ -295,10 +291,12 @@ func (m *saramaMember) Commit(context.Context) error {
 	return errors.Join(m.errs...)
 }
 
-// Seek ends the session and has the next one begin where it is told: sarama has no other way.
+// Seek ends the session and has the next one begin where it is told, and the other partitions where they are: sarama
+// has no other way.
 func (m *saramaMember) Seek(_ context.Context, partition int32, offset int64) error {
 	m.lock.Lock()
 	defer m.lock.Unlock()
+	maps.Copy(m.seeks, m.positions())
 	m.seeks[partition] = offset
 	m.seek(partition, offset)
 	m.restart()
