@@ -34,6 +34,7 @@ func (f *Franz) Join(_ context.Context, topic, group string) (Member, error) {
 		kgo.SessionTimeout(6*time.Second),
 		kgo.RebalanceTimeout(10*time.Second),
 		kgo.HeartbeatInterval(500*time.Millisecond),
+		kgo.FetchMaxWait(500*time.Millisecond), // a fetch under way delays a pause
 		kgo.OnPartitionsAssigned(m.onChange(true)),
 		kgo.OnPartitionsRevoked(m.onChange(false)),
 		kgo.OnPartitionsLost(m.onChange(false)),

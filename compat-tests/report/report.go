@@ -1,5 +1,6 @@
-// Package report notes which features of which clients work on which targets, as the tests that show it run. What was
-// noted is written as JSON at the end of a run; docs/COMPATIBILITY.md is made of it.
+// Package report notes which features of which clients work on which targets, as the tests that show it run.
+// docs/COMPATIBILITY.md is made of what was noted last, which last.json keeps: Markdown writes the document, and Last
+// is how later runs are held to it.
 package report
 
 import (
@@ -10,6 +11,7 @@ import (
 	"slices"
 	"sync"
 	"testing"
+	"time"
 )
 
 // Client is a program that speaks Kafka, as its users name it.
@@ -35,6 +37,12 @@ type Row struct {
 	Feature string `json:"feature"`
 	Result  Result `json:"result"`
 	Note    string `json:"note,omitempty"`
+}
+
+// Report is what one run noted.
+type Report struct {
+	Date string `json:"date"` // of the run, as 2006-01-02
+	Rows []Row  `json:"rows"`
 }
 
 var (
@@ -80,15 +88,21 @@ func add(r Row) {
 	rows = append(rows, r)
 }
 
-// Write writes all that was noted to a file, in an order that does not depend on that of the tests.
-func Write(path string) error {
+// Noted returns all that was noted so far, in an order that does not depend on that of the tests.
+func Noted() Report {
 	mu.Lock()
 	defer mu.Unlock()
-	slices.SortStableFunc(rows, func(a, b Row) int {
+	noted := slices.Clone(rows)
+	slices.SortStableFunc(noted, func(a, b Row) int {
 		return cmp.Or(cmp.Compare(a.Client.Name, b.Client.Name), cmp.Compare(a.Client.Version, b.Client.Version),
 			cmp.Compare(a.Feature, b.Feature), cmp.Compare(a.Target, b.Target))
 	})
-	content, err := json.MarshalIndent(rows, "", "  ")
+	return Report{Date: time.Now().UTC().Format(time.DateOnly), Rows: noted}
+}
+
+// Write writes a report to a file, which Read reads.
+func Write(path string, report Report) error {
+	content, err := json.MarshalIndent(report, "", "  ")
 	if err != nil {
 		return fmt.Errorf("encode the report: %w", err)
 	}
