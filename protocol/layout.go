@@ -10,9 +10,12 @@ import (
 // kmsg decodes what it is told: an array's count may be as large as the bytes
 // that are left, whatever an element weighs, and a count of tagged fields is a
 // loop of up to 2^32 steps, run to its end even after the bytes ran out. A frame
-// of twenty bytes would so cost a minute of CPU. Also, kmsg ignores what follows
-// the body. So a body is walked by its layout first: everything that is counted
-// must be there, nothing may be left, and what decoding will allocate is bounded.
+// of twenty bytes would so cost a minute of CPU. So a body is walked by its
+// layout first: everything that is counted must be there, and what decoding will
+// allocate is bounded.
+//
+// What follows a body is ignored, by kmsg as by Kafka: when librdkafka asks for
+// the metadata of all topics, three bytes do (its issue 5049).
 //
 // Layouts are derived from kmsg itself (derive.go): the protocol's schema is
 // stated in one place.
@@ -70,16 +73,12 @@ const (
 	kindOptional                  // a byte, -1 for null, else a struct
 )
 
-// check says whether body is one whole message of the layout, and safe to decode.
-func (l *layout) check(body []byte) error {
+// check says whether body begins with a whole message of the layout that is
+// safe to decode, and returns what follows the message.
+func (l *layout) check(body []byte) (rest []byte, err error) {
 	w := walker{buf: body, flexible: l.flexible, budget: min(freeExpansion+maxExpansion*len(body), maxDecoded)}
-	if err := w.structure(l); err != nil {
-		return err
-	}
-	if len(w.buf) > 0 {
-		return fmt.Errorf("%w: %d", errTrailing, len(w.buf))
-	}
-	return nil
+	err = w.structure(l)
+	return w.buf, err
 }
 
 // walker goes over a message without decoding it. buf is what is left.

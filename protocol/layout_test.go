@@ -1,6 +1,7 @@
 package protocol
 
 import (
+	"bytes"
 	"fmt"
 	"math/rand/v2"
 	"reflect"
@@ -81,14 +82,11 @@ func TestLayoutsAcceptWhatKmsgEncodes(t *testing.T) {
 				fill(rnd, reflect.ValueOf(req).Elem())
 				req.SetVersion(version)
 				body := req.AppendTo(nil)
-				if err := l.check(body); err != nil {
-					t.Fatalf("check: %v\n%#v\n%x", err, req, body)
-				}
-				if err := l.check(append(body, 0)); err == nil {
-					t.Fatalf("a trailing byte was accepted\n%#v\n%x", req, body)
+				if rest, err := l.check(append(body, 7)); err != nil || !bytes.Equal(rest, []byte{7}) {
+					t.Fatalf("check: %x is left, %v\n%#v\n%x", rest, err, req, body)
 				}
 				for cut := range body {
-					if err := l.check(body[:cut]); err == nil {
+					if _, err := l.check(body[:cut]); err == nil {
 						t.Fatalf("the first %d bytes were accepted\n%#v\n%x", cut, req, body)
 					}
 				}

@@ -136,7 +136,7 @@ func (r *Router) decode(frame []byte, req *Request) (HandlerFunc, *closeError) {
 	if req.ClientID != string(clientID) {
 		req.ClientID = string(clientID)
 	}
-	if err := e.layouts[h.version-e.MinVersion].check(body); err != nil {
+	if _, err := e.layouts[h.version-e.MinVersion].check(body); err != nil {
 		return nil, closing(closeBadRequest, fmt.Errorf("%s v%d: %w", kmsg.NameForKey(h.key), h.version, err))
 	}
 	if err := req.Body.ReadFrom(body); err != nil {

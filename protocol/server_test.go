@@ -156,8 +156,6 @@ func TestUnservedOrMalformedRequestsEndTheConnection(t *testing.T) {
 		b[6], b[7] = byte(v>>8), byte(v)
 		return b
 	}
-	trailing := append(frameOf(heartbeat("x"), 1), 0)
-	trailing[3]++
 	cut := frameOf(heartbeat("x"), 1)
 	cut = cut[:len(cut)-1]
 	cut[3]--
@@ -170,7 +168,6 @@ func TestUnservedOrMalformedRequestsEndTheConnection(t *testing.T) {
 		"a negative API":             {[]byte{0, 0, 0, 10, 0xff, 0xff, 0, 0, 0, 0, 0, 1, 0xff, 0xff}, closeUnsupported},
 		"a version too new":          {version(5), closeUnsupported},
 		"a negative version":         {version(-1), closeUnsupported},
-		"a byte too many":            {trailing, closeBadRequest},
 		"a byte too few":             {cut, closeBadRequest},
 		"no client id":               {[]byte{0, 0, 0, 8, 0, 12, 0, 0, 0, 0, 0, 1}, closeBadRequest},
 		"a client id of length -2":   {[]byte{0, 0, 0, 10, 0, 12, 0, 0, 0, 0, 0, 1, 0xff, 0xfe}, closeBadRequest},
@@ -188,6 +185,19 @@ func TestUnservedOrMalformedRequestsEndTheConnection(t *testing.T) {
 			})
 		})
 	}
+}
+
+// librdkafka sends such requests.
+func TestBytesAfterARequestAreIgnored(t *testing.T) {
+	inBubble(t, ServerConfig{}, map[int16]HandlerFunc{keyHeartbeat: respond}, func(t *testing.T, f *fixture) {
+		c := f.dial()
+		frame := append(frameOf(heartbeat("x"), 1), 1, 0, 0)
+		frame[3] += 3
+		c.out <- frame
+		c.want(1)
+		c.send(2, heartbeat("y"))
+		c.want(2)
+	})
 }
 
 func TestAFrameCutShortIsThePeersEnd(t *testing.T) {
