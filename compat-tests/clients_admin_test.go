@@ -61,8 +61,11 @@ func (r *clientRun) adminConfigs(ctx context.Context) error {
 func (r *clientRun) awaitConfigs(ctx context.Context, topic string, want map[string]string) error {
 	return settle(ctx, func() error {
 		configs, err := r.TopicConfigs(ctx, topic)
-		if err != nil {
+		if errors.Is(err, clients.ErrUnsupported) {
 			return fmt.Errorf("describe: %w", err)
+		}
+		if err != nil {
+			return notYet{fmt.Errorf("describe: %w", err)} // see awaitPartitions
 		}
 		for name, value := range want {
 			if configs[name] != value {
