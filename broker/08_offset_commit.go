@@ -11,16 +11,20 @@ import (
 )
 
 // OffsetCommit, v2 to v10. KIP-320 (leader epochs), KIP-345 (static members),
-// KIP-848 (topic ids, v10). A retention time (v2 to v4) is not honoured.
+// KIP-848 (member epochs, v9; topic ids, v10). A retention time (v2 to v4) is not
+// honoured: offsets.retention.minutes is.
 //
 // The commit is begun on the connection's goroutine, so that two of one client
 // are stored in their order.
 func (b *Broker) offsetCommit(ctx context.Context, req *protocol.Request) protocol.Reply {
 	r := req.Body.(*kmsg.OffsetCommitRequest)
 	resp := r.ResponseKind().(*kmsg.OffsetCommitResponse)
-	commit := group.CommitRequest{Membership: group.Membership{
-		Group: r.Group, MemberID: r.MemberID, InstanceID: orEmpty(r.InstanceID), Generation: r.Generation,
-	}}
+	commit := group.CommitRequest{
+		Membership: group.Membership{
+			Group: r.Group, MemberID: r.MemberID, InstanceID: orEmpty(r.InstanceID), Generation: r.Generation,
+		},
+		MemberEpochs: r.Version >= 9,
+	}
 	var answers []*kmsg.OffsetCommitResponseTopicPartition // of commit.Offsets
 	resolve := b.resolve(ctx)
 	resp.Topics = make([]kmsg.OffsetCommitResponseTopic, len(r.Topics))

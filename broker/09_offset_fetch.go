@@ -15,9 +15,8 @@ import (
 )
 
 // OffsetFetch, v1 to v10. KIP-320 (leader epochs), KIP-447 (stable offsets),
-// KIP-709 (several groups, v8), KIP-848 (topic ids, v10). Without transactions
-// every offset is stable. Member id and epoch (v9) matter to KIP-848 groups
-// only, which are not served.
+// KIP-709 (several groups, v8), KIP-848 (member id and epoch, v9; topic ids, v10).
+// Without transactions every offset is stable.
 //
 // Older versions are the newer ones with one group.
 func (b *Broker) offsetFetch(_ context.Context, req *protocol.Request) protocol.Reply {
@@ -28,7 +27,10 @@ func (b *Broker) offsetFetch(_ context.Context, req *protocol.Request) protocol.
 	}
 	pending := make([]group.Pending[[]metadata.CommittedOffset], len(groups))
 	for i := range groups {
-		pending[i] = b.Groups.Fetch(groups[i].Group)
+		pending[i] = b.Groups.Fetch(group.FetchRequest{
+			Group: groups[i].Group, MemberID: orEmpty(groups[i].MemberID), Epoch: groups[i].MemberEpoch,
+			RequireStable: r.RequireStable,
+		})
 	}
 	return protocol.Later(func(ctx context.Context) kmsg.Response {
 		answers := make([]kmsg.OffsetFetchResponseGroup, len(groups))

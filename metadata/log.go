@@ -100,11 +100,23 @@ type Log interface {
 	LogSizes(ctx context.Context, topics []uuid.UUID) (map[lease.Key]int64, error)
 }
 
-// Producers gives out producer ids.
+// ActiveProducer is what a partition remembers of an idempotent producer that
+// wrote to it within ProducerExpiry.
+type ActiveProducer struct {
+	ID           int64
+	Epoch        int16
+	LastSequence int32
+	LastUse      int64 // ms, when its last batch was committed, by the store's clock
+}
+
+// Producers gives out producer ids, and shows who used them.
 type Producers interface {
 	// AllocateProducerIDs returns the first of count ids that were never given
 	// out before and never will be again.
 	AllocateProducerIDs(ctx context.Context, count int64) (first int64, err error)
+	// ActiveProducers returns the producers of each partition, by id, in the
+	// order of the keys; a nil entry is an unknown partition.
+	ActiveProducers(ctx context.Context, keys []lease.Key) ([][]ActiveProducer, error)
 }
 
 // Objects is the collector's side of the names of objects.

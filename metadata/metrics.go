@@ -137,6 +137,12 @@ func (m *measured) AlterTopicConfigs(ctx context.Context, topicID uuid.UUID, c C
 	})
 }
 
+func (m *measured) AlterResourceConfigs(ctx context.Context, r Resource, c ConfigChange) error {
+	return m.measure(ctx, "AlterResourceConfigs", func(ctx context.Context) error {
+		return m.store.AlterResourceConfigs(ctx, r, c)
+	})
+}
+
 func (m *measured) AlterClusterConfigs(ctx context.Context, c ConfigChange) error {
 	return m.measure(ctx, "AlterClusterConfigs", func(ctx context.Context) error {
 		return m.store.AlterClusterConfigs(ctx, c)
@@ -185,9 +191,21 @@ func (m *measured) AllocateProducerIDs(ctx context.Context, count int64) (int64,
 	})
 }
 
-func (m *measured) CommitOffsets(ctx context.Context, agentID string, shard lease.Term, commits []OffsetCommit) error {
-	return m.measure(ctx, "CommitOffsets", func(ctx context.Context) error {
-		return m.store.CommitOffsets(ctx, agentID, shard, commits)
+func (m *measured) ActiveProducers(ctx context.Context, keys []lease.Key) ([][]ActiveProducer, error) {
+	return measure1(ctx, m, "ActiveProducers", func(ctx context.Context) ([][]ActiveProducer, error) {
+		return m.store.ActiveProducers(ctx, keys)
+	})
+}
+
+func (m *measured) WriteGroups(ctx context.Context, agentID string, shard lease.Term, w *GroupWrite) error {
+	return m.measure(ctx, "WriteGroups", func(ctx context.Context) error {
+		return m.store.WriteGroups(ctx, agentID, shard, w)
+	})
+}
+
+func (m *measured) LoadGroups(ctx context.Context, shard lease.Key) ([]StoredGroup, error) {
+	return measure1(ctx, m, "LoadGroups", func(ctx context.Context) ([]StoredGroup, error) {
+		return m.store.LoadGroups(ctx, shard)
 	})
 }
 
@@ -197,14 +215,10 @@ func (m *measured) FetchOffsets(ctx context.Context, groups []string) ([][]Commi
 	})
 }
 
-func (m *measured) DeleteOffsets(ctx context.Context, agentID string, shard lease.Term, group string, keys []lease.Key) error {
-	return m.measure(ctx, "DeleteOffsets", func(ctx context.Context) error {
-		return m.store.DeleteOffsets(ctx, agentID, shard, group, keys)
+func (m *measured) OldOffsets(ctx context.Context, groups []string, age time.Duration) ([]OldOffsets, error) {
+	return measure1(ctx, m, "OldOffsets", func(ctx context.Context) ([]OldOffsets, error) {
+		return m.store.OldOffsets(ctx, groups, age)
 	})
-}
-
-func (m *measured) ListGroups(ctx context.Context) ([]string, error) {
-	return measure1(ctx, m, "ListGroups", m.store.ListGroups)
 }
 
 func (m *measured) ClaimOrphans(ctx context.Context, ids []segment.ID) ([]segment.ID, error) {

@@ -16,7 +16,7 @@ type Store interface {
 	Committer
 	Log
 	Producers
-	Offsets
+	Groups
 	Objects
 	Pruner
 	lease.Store

@@ -34,6 +34,7 @@ type Topology struct {
 	Leaders   []Leader          // leaderships that changed since, without coordinator shards
 	Shards    []Leader          // the same for coordinator shards
 	Configs   map[string]string // cluster-wide dynamic broker configs; always all
+	Resources []ResourceConfigs // what has configs besides topics and the cluster, changed since
 }
 
 // NewTopic asks for a topic. The caller makes the id (uuid v4, Kafka's ids are
@@ -69,9 +70,26 @@ type ConfigChange struct {
 	Replace bool
 }
 
+// Resource is something that has configs besides topics and the cluster: one
+// agent, a group, a subscription to clients' metrics. What the types are is the
+// broker's, as are the names of configs.
+type Resource struct {
+	Type int8
+	Name string
+}
+
+// ResourceConfigs are the configs of a resource; nil if nothing is set any more.
+type ResourceConfigs struct {
+	Resource
+	Configs map[string]string
+}
+
 // Configs stores dynamic configuration; what the names mean is the broker's.
 type Configs interface {
 	AlterTopicConfigs(ctx context.Context, topicID uuid.UUID, c ConfigChange) error
 	// AlterClusterConfigs changes the cluster-wide broker defaults.
 	AlterClusterConfigs(ctx context.Context, c ConfigChange) error
+	// AlterResourceConfigs changes the configs of a resource, which need not
+	// exist otherwise.
+	AlterResourceConfigs(ctx context.Context, r Resource, c ConfigChange) error
 }

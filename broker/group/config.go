@@ -21,14 +21,19 @@ type Config struct {
 	// MaxMetadataBytes bounds the metadata of a committed offset
 	// (offset.metadata.max.bytes).
 	MaxMetadataBytes int
-	// EmptyGroupRetention is how long the generation of a group without members
-	// is remembered. Committed offsets are not touched.
-	EmptyGroupRetention time.Duration
+	// OffsetsRetention is how long positions are kept that nobody commits any
+	// more, in a group that has no members or in a topic to which its members are
+	// not subscribed (KIP-211; offsets.retention.minutes).
+	OffsetsRetention time.Duration
+	// RetentionCheckInterval is how often expired positions are looked for
+	// (offsets.retention.check.interval.ms).
+	RetentionCheckInterval time.Duration
 
 	// StoreTimeout bounds one request to the metadata store
 	// (offsets.commit.timeout.ms).
 	StoreTimeout time.Duration
-	// AcquireTimeout bounds the acquisition of a shard's lease.
+	// AcquireTimeout bounds the acquisition of a shard's lease, and then the
+	// loading of its groups.
 	AcquireTimeout time.Duration
 	// MaxWaiting is how many requests of one shard may wait for its lease, and
 	// how many for the store.
@@ -40,15 +45,16 @@ type Config struct {
 // programs slow and saves long ones little.
 func DefaultConfig() Config {
 	return Config{
-		MinSessionTimeout:     6 * time.Second,
-		MaxSessionTimeout:     30 * time.Minute,
-		InitialRebalanceDelay: 100 * time.Millisecond,
-		NewMemberJoinTimeout:  5 * time.Minute,
-		MaxSize:               10_000,
-		MaxMetadataBytes:      4096,
-		EmptyGroupRetention:   10 * time.Minute,
-		StoreTimeout:          5 * time.Second,
-		AcquireTimeout:        10 * time.Second,
-		MaxWaiting:            10_000,
+		MinSessionTimeout:      6 * time.Second,
+		MaxSessionTimeout:      30 * time.Minute,
+		InitialRebalanceDelay:  100 * time.Millisecond,
+		NewMemberJoinTimeout:   5 * time.Minute,
+		MaxSize:                10_000,
+		MaxMetadataBytes:       4096,
+		OffsetsRetention:       7 * 24 * time.Hour,
+		RetentionCheckInterval: 10 * time.Minute,
+		StoreTimeout:           5 * time.Second,
+		AcquireTimeout:         10 * time.Second,
+		MaxWaiting:             10_000,
 	}
 }

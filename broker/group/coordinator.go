@@ -3,7 +3,7 @@ package group
 import (
 	"cmp"
 	"context"
-	"fmt"
+	"errors"
 	"log/slog"
 	"slices"
 	"strings"
@@ -39,7 +39,7 @@ type Leases interface {
 //   - COORDINATOR_NOT_AVAILABLE: the metadata store can't be asked, or too many
 //     requests wait for it.
 type Coordinator struct {
-	offsets metadata.Offsets
+	groups  metadata.Groups
 	leases  Leases
 	agentID string
 	cfg     Config
@@ -52,9 +52,9 @@ type Coordinator struct {
 }
 
 // NewCoordinator makes a coordinator. The configuration must be valid.
-func NewCoordinator(offsets metadata.Offsets, leases Leases, agentID string, cfg Config, m *Metrics, log *slog.Logger) *Coordinator {
+func NewCoordinator(groups metadata.Groups, leases Leases, agentID string, cfg Config, m *Metrics, log *slog.Logger) *Coordinator {
 	c := &Coordinator{
-		offsets: offsets, leases: leases, agentID: agentID, cfg: cfg, metrics: m, log: log,
+		groups: groups, leases: leases, agentID: agentID, cfg: cfg, metrics: m, log: log,
 		start: time.Now(),
 		rearm: make(chan struct{}, 1),
 	}
@@ -139,6 +139,7 @@ func (c *Coordinator) Join(r JoinRequest) Pending[JoinResponse] {
 		return refused[JoinResponse](kerr.InvalidSessionTimeout)
 	}
 	if r.MemberID == "" {
+		r.ClientID = strings.ToValidUTF8(r.ClientID, "?") // it is part of a name that is stored as text
 		r.newMemberID = cmp.Or(r.InstanceID, r.ClientID) + "-" + uuid.NewString()
 	}
 	return Pending[JoinResponse]{c.begin(r.Group, &r)}
@@ -175,14 +176,15 @@ func (c *Coordinator) Leave(r LeaveRequest) Pending[[]error] {
 
 // Commit stores offsets. The answer has an error for each: nil, or
 // OFFSET_METADATA_TOO_LARGE. Errors of all are UNKNOWN_MEMBER_ID,
-// FENCED_INSTANCE_ID, ILLEGAL_GENERATION and REBALANCE_IN_PROGRESS.
+// FENCED_INSTANCE_ID, ILLEGAL_GENERATION, REBALANCE_IN_PROGRESS and
+// GROUP_ID_NOT_FOUND.
 func (c *Coordinator) Commit(r CommitRequest) Pending[[]error] {
 	return Pending[[]error]{c.begin(r.Group, &r)}
 }
 
 // Fetch returns all offsets of a group, with every commit that was begun before.
-func (c *Coordinator) Fetch(group string) Pending[[]metadata.CommittedOffset] {
-	return Pending[[]metadata.CommittedOffset]{c.begin(group, &fetchRequest{group})}
+func (c *Coordinator) Fetch(r FetchRequest) Pending[[]metadata.CommittedOffset] {
+	return Pending[[]metadata.CommittedOffset]{c.begin(r.Group, &r)}
 }
 
 // DeleteOffsets forgets offsets. The answer has an error for each partition:
@@ -202,26 +204,25 @@ func (c *Coordinator) Describe(group string) Pending[Description] {
 	return Pending[Description]{c.begin(group, &describeRequest{group})}
 }
 
-// List returns the groups that this agent coordinates, by name. Groups that
-// have offsets but no members in memory are Empty.
+// List returns the groups that this agent coordinates, by name, and those that
+// clients are told to find here, for which it acquires what it lacks.
 func (c *Coordinator) List(ctx context.Context, f ListFilter) ([]Listed, error) {
-	stored, err := c.offsets.ListGroups(ctx)
-	if err != nil {
-		c.log.Warn("cannot list the groups", "error", err)
-		return nil, fmt.Errorf("list groups: %w: %w", kerr.CoordinatorNotAvailable, err)
+	var pending []Pending[[]Listed]
+	for _, s := range c.shards {
+		if s.leads() || f.Shards(s.key) {
+			pending = append(pending, Pending[[]Listed]{s.begin(&listRequest{})})
+		}
 	}
 	var all []Listed
-	known := make(map[string]bool)
-	for _, s := range c.shards {
-		for _, g := range s.list() {
-			known[g.Group] = true
-			all = append(all, g)
+	for _, p := range pending {
+		groups, err := p.Wait(ctx)
+		switch {
+		case errors.Is(err, kerr.NotCoordinator):
+			continue // another agent lists them
+		case err != nil:
+			return nil, err
 		}
-	}
-	for _, id := range stored {
-		if !known[id] && f.Shards(metadata.GroupShard(id)) {
-			all = append(all, Listed{Group: id, State: Empty})
-		}
+		all = append(all, groups...)
 	}
 	all = slices.DeleteFunc(all, func(g Listed) bool {
 		return !selects(f.States, g.State.String()) || !selects(f.Types, ClassicType)

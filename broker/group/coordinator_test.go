@@ -95,7 +95,7 @@ func TestInvalidRequests(t *testing.T) {
 		for _, id := range []string{"a\x00b", "a\xffb", strings.Repeat("a", maxGroupID+1)} {
 			refusal(t, a.Join(joinRequest(id, "")), kerr.InvalidGroupID)
 			refusal(t, a.Commit(CommitRequest{Membership: Membership{Group: id, Generation: -1}}), kerr.InvalidGroupID)
-			refusal(t, a.Fetch(id), kerr.InvalidGroupID)
+			refusal(t, a.Fetch(FetchRequest{Group: id}), kerr.InvalidGroupID)
 			refusal(t, a.DeleteOffsets(DeleteOffsetsRequest{Group: id}), kerr.InvalidGroupID)
 			refusal(t, a.Delete(id), kerr.InvalidGroupID)
 			refusal(t, a.Describe(id), kerr.InvalidGroupID)
@@ -109,6 +109,8 @@ func TestCommitsOfAllGroupsShareAStatement(t *testing.T) {
 		f := newFakeStore()
 		a := startAgent(t, f, "a", nil)
 		groups := sameShard(20)
+		wait(t, a.Fetch(FetchRequest{Group: groups[0]})) // acquires the shard
+		f.statements()
 		open := make(chan struct{})
 		f.setFault(func(context.Context, string) fault { <-open; return fault{} })
 		var pending []Pending[[]error]
@@ -116,7 +118,7 @@ func TestCommitsOfAllGroupsShareAStatement(t *testing.T) {
 			pending = append(pending, a.Commit(commitRequest(simple(g), int64(i))))
 			synctest.Wait() // the first is with the store now
 		}
-		fetch := a.Fetch(groups[19])
+		fetch := a.Fetch(FetchRequest{Group: groups[19]})
 		close(open)
 		for _, p := range pending {
 			if errs := wait(t, p); errs[0] != nil {
@@ -126,7 +128,7 @@ func TestCommitsOfAllGroupsShareAStatement(t *testing.T) {
 		if got := wait(t, fetch); len(got) != 1 || got[0].Offset != 19 {
 			t.Errorf("fetched %v: it must see the commit that was begun before", got)
 		}
-		want := []string{"commit 1", "commit 19", "fetch 1"}
+		want := []string{"commit 1, save 1", "commit 19, save 19", "fetch 1"}
 		if got := f.statements(); !slices.Equal(got, want) {
 			t.Errorf("statements %v, want %v", got, want)
 		}
@@ -137,6 +139,8 @@ func TestChangesReachTheStoreInOrder(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFakeStore()
 		a := startAgent(t, f, "a", nil)
+		wait(t, a.Fetch(FetchRequest{Group: "g"})) // acquires the shard
+		f.statements()
 		open := make(chan struct{})
 		f.setFault(func(context.Context, string) fault { <-open; return fault{} })
 		first := a.Commit(commitRequest(simple("g"), 1))
@@ -147,11 +151,11 @@ func TestChangesReachTheStoreInOrder(t *testing.T) {
 		wait(t, second)
 		wait(t, del)
 		wait(t, third)
-		want := []string{"commit 1", "commit 1", "fetch 1", "delete 0", "commit 1"}
+		want := []string{"commit 1, save 1", "commit 1", "delete 1, commit 1, save 1"}
 		if got := f.statements(); !slices.Equal(got, want) {
 			t.Errorf("statements %v, want %v", got, want)
 		}
-		if got := wait(t, a.Fetch("g")); len(got) != 1 || got[0].Offset != 3 {
+		if got := wait(t, a.Fetch(FetchRequest{Group: "g"})); len(got) != 1 || got[0].Offset != 3 {
 			t.Errorf("fetched %v", got)
 		}
 	})
@@ -164,36 +168,183 @@ func TestAnotherAgentCoordinates(t *testing.T) {
 		consumer(t, a, "g")
 		refusal(t, b.Join(joinRequest("g", "")), kerr.NotCoordinator)
 		refusal(t, b.Heartbeat(HeartbeatRequest{Membership{Group: "g"}}), kerr.NotCoordinator)
-		refusal(t, b.Fetch("g"), kerr.NotCoordinator)
+		refusal(t, b.Fetch(FetchRequest{Group: "g"}), kerr.NotCoordinator)
 	})
 }
 
-// A new coordinator knows the offsets, but no members.
+// A new coordinator knows the members and the offsets; nobody joins again.
 func TestTakeOver(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFakeStore()
 		a, b := startAgent(t, f, "a", nil), startAgent(t, f, "b", nil)
 		m := consumer(t, a, "g")
 		wait(t, a.Commit(commitRequest(m, 42)))
-		waits := a.Join(joinRequest("g", ""))
+		waits := a.Join(joinRequest("h", ""))
 		synctest.Wait()
 
 		noError(t, a.manager.ReleaseAll(t.Context()))
 		refusal(t, waits, kerr.NotCoordinator)
-		refusal(t, b.Heartbeat(HeartbeatRequest{m}), kerr.UnknownMemberID)
-		refusal(t, b.Commit(commitRequest(m, 43)), kerr.UnknownMemberID)
-		if d := wait(t, b.Describe("g")); d.State != Empty {
-			t.Errorf("group is %v", d.State)
+		wait(t, b.Heartbeat(HeartbeatRequest{m}))
+		if s := wait(t, b.Sync(SyncRequest{Membership: m})); string(s.Assignment) != "all" {
+			t.Errorf("assigned %q", s.Assignment)
 		}
-		if got := wait(t, b.Fetch("g")); len(got) != 1 || got[0].Offset != 42 {
+		wait(t, b.Commit(commitRequest(m, 43)))
+		if d := wait(t, b.Describe("g")); d.State != Stable || len(d.Members) != 1 {
+			t.Errorf("described as %+v", d)
+		}
+		if got := wait(t, b.Fetch(FetchRequest{Group: "g"})); len(got) != 1 || got[0].Offset != 43 {
 			t.Errorf("fetched %v", got)
 		}
-		consumer(t, b, "g")
 		noError(t, testutil.GatherAndCompare(a.reg, strings.NewReader(`
 # HELP streamhouse_group_members Members of the groups that this agent coordinates.
 # TYPE streamhouse_group_members gauge
 streamhouse_group_members 0
 `), "streamhouse_group_members"))
+		time.Sleep(11 * time.Second) // its session began with its new coordinator
+		refusal(t, b.Heartbeat(HeartbeatRequest{m}), kerr.UnknownMemberID)
+	})
+}
+
+// Nobody is told of a generation that is not stored.
+func TestAnswersWaitForTheStore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFakeStore()
+		a := startAgent(t, f, "a", nil)
+		m := consumer(t, a, "g")
+		open := make(chan struct{})
+		f.setFault(func(_ context.Context, op string) fault {
+			if op == "write" {
+				<-open
+			}
+			return fault{}
+		})
+		join := a.Join(joinRequest("g", m.MemberID)) // the leader: the next generation begins
+		synctest.Wait()
+		heartbeat, describe := a.Heartbeat(HeartbeatRequest{m}), a.Describe("g")
+		other := a.Heartbeat(HeartbeatRequest{Membership{Group: "h", MemberID: "x"}})
+		synctest.Wait()
+		if !undecided(join) || !undecided(heartbeat) || !undecided(describe) {
+			t.Error("answered before the generation was stored")
+		}
+		refusal(t, other, kerr.UnknownMemberID)
+		close(open)
+		if j := wait(t, join); j.Generation != 2 {
+			t.Errorf("generation %d", j.Generation)
+		}
+		refusal(t, heartbeat, kerr.IllegalGeneration)
+		if d := wait(t, describe); d.State != CompletingRebalance {
+			t.Errorf("described as %v", d.State)
+		}
+	})
+}
+
+// What can't be stored did not happen: the shard goes on with what is stored.
+func TestRecordThatCanNotBeStored(t *testing.T) {
+	for _, tc := range []struct {
+		err  error
+		code *kerr.Error
+	}{
+		{metadata.ErrUnavailable, kerr.CoordinatorNotAvailable},
+		{errors.New("a fault"), kerr.CoordinatorNotAvailable},
+		{metadata.ErrUnknownOutcome, kerr.NotCoordinator},
+	} {
+		t.Run(tc.err.Error(), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				f := newFakeStore()
+				a := startAgent(t, f, "a", nil)
+				m := consumer(t, a, "g")
+				f.setFault(func(_ context.Context, op string) fault {
+					if op == "write" {
+						return fault{err: tc.err}
+					}
+					return fault{}
+				})
+				refusal(t, a.Join(joinRequest("g", m.MemberID)), tc.code)
+				f.setFault(nil)
+				wait(t, a.Heartbeat(HeartbeatRequest{m})) // in the generation before
+				if d := wait(t, a.Describe("g")); d.State != Stable {
+					t.Errorf("described as %v", d.State)
+				}
+			})
+		})
+	}
+}
+
+// The record of a coordinator that was replaced is refused, and its clients are
+// sent on to the new one.
+func TestFencedRecord(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFakeStore()
+		a, b := startAgent(t, f, "a", nil), startAgent(t, f, "b", nil)
+		m := consumer(t, a, "g")
+		f.takeOver(metadata.GroupShard("g"), "b")
+		refusal(t, a.Join(joinRequest("g", m.MemberID)), kerr.NotCoordinator)
+		refusal(t, a.Heartbeat(HeartbeatRequest{m}), kerr.NotCoordinator)
+		wait(t, b.Heartbeat(HeartbeatRequest{m}))
+	})
+}
+
+// A record whose outcome is unknown is stored in a new term, once.
+func TestUnknownOutcomeOfARecord(t *testing.T) {
+	for _, applied := range []bool{false, true} {
+		t.Run(fmt.Sprintf("applied=%t", applied), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				f := newFakeStore()
+				a, b := startAgent(t, f, "a", nil), startAgent(t, f, "b", nil)
+				m := consumer(t, a, "g")
+				faults := 1
+				f.setFault(func(context.Context, string) fault {
+					if faults--; faults < 0 {
+						return fault{}
+					}
+					return fault{err: metadata.ErrUnknownOutcome, applied: applied}
+				})
+				j := wait(t, a.Join(joinRequest("g", m.MemberID)))
+				m.Generation = j.Generation
+				wait(t, a.Sync(SyncRequest{Membership: m}))
+				noError(t, a.manager.ReleaseAll(t.Context()))
+				wait(t, b.Heartbeat(HeartbeatRequest{m}))
+			})
+		})
+	}
+}
+
+// A shard whose groups can't be read is not led.
+func TestGroupsThatCanNotBeLoaded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFakeStore()
+		a := startAgent(t, f, "a", nil)
+		for _, record := range []string{"no JSON", `{"version":9,"type":"classic"}`, `{"version":1,"type":"odd"}`, `{"version":1,"type":"classic","state":"Odd"}`, `{"version":1,"type":"classic","state":"Stable"}`} {
+			f.groups["g"] = storedRow{record: record}
+			refusal(t, a.Heartbeat(HeartbeatRequest{Membership{Group: "g"}}), kerr.CoordinatorNotAvailable)
+		}
+		delete(f.groups, "g")
+		f.setFault(func(context.Context, string) fault { return fault{err: metadata.ErrUnavailable} })
+		refusal(t, a.Heartbeat(HeartbeatRequest{Membership{Group: "g"}}), kerr.CoordinatorNotAvailable)
+		f.setFault(nil)
+		consumer(t, a, "g")
+	})
+}
+
+// Positions expire, and then their group; those of a topic that members subscribe
+// to don't.
+func TestOffsetsExpire(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFakeStore()
+		a := startAgent(t, f, "a", func(c *Config) { c.OffsetsRetention = time.Hour })
+		wait(t, a.Commit(commitRequest(simple("g"), 1, 2)))
+		time.Sleep(50 * time.Minute)
+		wait(t, a.Commit(commitRequest(simple("g"), 3)))
+		time.Sleep(30 * time.Minute)
+		if got := wait(t, a.Fetch(FetchRequest{Group: "g"})); len(got) != 1 || got[0].Offset != 3 {
+			t.Errorf("left %v", got)
+		}
+		wait(t, a.Describe("g"))
+		time.Sleep(50 * time.Minute)
+		refusal(t, a.Describe("g"), kerr.GroupIDNotFound)
+		if len(f.groups) > 0 || len(f.offsets) > 0 {
+			t.Errorf("left in the store: %v, %v", f.groups, f.offsets)
+		}
 	})
 }
 
@@ -225,7 +376,7 @@ func TestLeaseThatIsNotRenewedIsNotUsed(t *testing.T) {
 		f.takeOver(metadata.GroupShard("g"), "b")
 		time.Sleep(23 * time.Second) // a renewal is refused
 		refusal(t, waits, kerr.NotCoordinator)
-		refusal(t, a.Fetch("g"), kerr.NotCoordinator)
+		refusal(t, a.Fetch(FetchRequest{Group: "g"}), kerr.NotCoordinator)
 	})
 }
 
@@ -253,7 +404,7 @@ func TestUnknownOutcomeOfACommit(t *testing.T) {
 				wait(t, heartbeat)
 				wait(t, a.Heartbeat(HeartbeatRequest{m}))
 				wait(t, a.Commit(commitRequest(m, 3)))
-				late := f.CommitOffsets(t.Context(), "a", old, []metadata.OffsetCommit{{Group: "g", Offsets: commitRequest(m, 2).Offsets}})
+				late := f.WriteGroups(t.Context(), "a", old, &metadata.GroupWrite{Commit: []metadata.OffsetCommit{{Group: "g", Offsets: commitRequest(m, 2).Offsets}}})
 				if !errors.Is(late, metadata.ErrFenced) {
 					t.Errorf("a late commit was answered %v", late)
 				}
@@ -270,13 +421,14 @@ func TestOutcomeThatStaysUnknownEndsTheShard(t *testing.T) {
 		f := newFakeStore()
 		a := startAgent(t, f, "a", nil)
 		m := consumer(t, a, "g")
+		f.statements()
 		f.setFault(func(context.Context, string) fault { return fault{err: metadata.ErrUnknownOutcome} })
 		refusal(t, a.Commit(commitRequest(m, 2)), kerr.NotCoordinator)
 		if got := f.statements(); len(got) != changeAttempts {
 			t.Errorf("%d attempts", len(got))
 		}
 		f.setFault(nil)
-		refusal(t, a.Heartbeat(HeartbeatRequest{m}), kerr.UnknownMemberID) // a new term, without members
+		wait(t, a.Heartbeat(HeartbeatRequest{m})) // a new term, with what is stored
 	})
 }
 
@@ -302,9 +454,10 @@ func TestStoreIsUnavailable(t *testing.T) {
 		m := consumer(t, a, "g")
 		f.setFault(func(context.Context, string) fault { return fault{err: metadata.ErrUnavailable} })
 		refusal(t, a.Commit(commitRequest(m, 1)), kerr.CoordinatorNotAvailable)
-		refusal(t, a.Fetch("g"), kerr.CoordinatorNotAvailable)
-		refusal(t, a.Delete("h"), kerr.CoordinatorNotAvailable)
-		if _, err := a.List(t.Context(), ListFilter{}); !errors.Is(err, kerr.CoordinatorNotAvailable) {
+		refusal(t, a.Fetch(FetchRequest{Group: "g"}), kerr.CoordinatorNotAvailable)
+		refusal(t, a.Describe("another shard's"), kerr.CoordinatorNotAvailable)
+		everywhere := func(lease.Key) bool { return true }
+		if _, err := a.List(t.Context(), ListFilter{Shards: everywhere}); !errors.Is(err, kerr.CoordinatorNotAvailable) {
 			t.Errorf("listed with %v", err)
 		}
 		wait(t, a.Heartbeat(HeartbeatRequest{m})) // members stay
@@ -318,12 +471,13 @@ func TestStoreHangs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFakeStore()
 		a := startAgent(t, f, "a", nil)
+		wait(t, a.Fetch(FetchRequest{Group: "g"})) // acquires the shard
 		f.setFault(func(ctx context.Context, _ string) fault {
 			<-ctx.Done()
 			return fault{err: fmt.Errorf("%w: %w", metadata.ErrUnavailable, ctx.Err())}
 		})
 		start := time.Now()
-		refusal(t, a.Fetch("g"), kerr.CoordinatorNotAvailable)
+		refusal(t, a.Fetch(FetchRequest{Group: "g"}), kerr.CoordinatorNotAvailable)
 		if took := time.Since(start); took != a.cfg.StoreTimeout {
 			t.Errorf("took %v", took)
 		}
@@ -334,6 +488,7 @@ func TestWaitingRequestsAreBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFakeStore()
 		a := startAgent(t, f, "a", func(c *Config) { c.MaxWaiting = 2 })
+		wait(t, a.Commit(commitRequest(simple("g"), 1)))
 		open := make(chan struct{})
 		f.setFault(func(context.Context, string) fault { <-open; return fault{} })
 		var pending []Pending[[]error]
@@ -349,7 +504,7 @@ func TestWaitingRequestsAreBounded(t *testing.T) {
 
 		late := NewCoordinator(f, a.manager, "a", a.cfg, a.metrics, a.log) // does not run: nobody acquires
 		for i := range 3 {
-			p := late.Fetch("g")
+			p := late.Fetch(FetchRequest{Group: "g"})
 			if i < 2 != undecided(p) {
 				t.Errorf("request %d waits: %t", i, undecided(p))
 			}
@@ -367,7 +522,7 @@ func TestEnd(t *testing.T) {
 			<-ctx.Done()
 			return fault{err: metadata.ErrUnknownOutcome}
 		})
-		under, queued := a.Fetch("g"), a.Commit(commitRequest(simple("h"), 1))
+		under, queued := a.Fetch(FetchRequest{Group: "g"}), a.Commit(commitRequest(simple("h"), 1))
 		synctest.Wait()
 		a.end()
 		refusal(t, join, kerr.CoordinatorNotAvailable)
@@ -389,7 +544,7 @@ func TestWaitEndsWithItsContext(t *testing.T) {
 	})
 }
 
-func TestDescribeAndDeleteOfGroupsThatOnlyTheStoreKnows(t *testing.T) {
+func TestDescribeAndDeleteOfGroupsThatHaveOnlyOffsets(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFakeStore()
 		a := startAgent(t, f, "a", nil)
@@ -401,7 +556,7 @@ func TestDescribeAndDeleteOfGroupsThatOnlyTheStoreKnows(t *testing.T) {
 			t.Errorf("group is %v", d.State)
 		}
 		wait(t, a.DeleteOffsets(DeleteOffsetsRequest{Group: "g", Partitions: []Partition{{Topic: "t"}}}))
-		if got := wait(t, a.Fetch("g")); len(got) != 1 || got[0].Partition != 1 {
+		if got := wait(t, a.Fetch(FetchRequest{Group: "g"})); len(got) != 1 || got[0].Partition != 1 {
 			t.Errorf("left %v", got)
 		}
 		wait(t, a.Delete("g"))
@@ -416,18 +571,19 @@ func TestList(t *testing.T) {
 		consumer(t, a, "b")
 		wait(t, a.Commit(commitRequest(simple("a"), 1)))
 		wait(t, a.Commit(commitRequest(simple("c"), 1)))
+		f.groups["d"] = storedRow{} // of a shard that nobody leads
 		everywhere := func(lease.Key) bool { return true }
 		for _, tc := range []struct {
 			filter ListFilter
 			want   string
 		}{
-			{ListFilter{Shards: everywhere}, "a Empty, b Stable consumer, c Empty"},
-			{ListFilter{Shards: func(k lease.Key) bool { return k != metadata.GroupShard("c") }}, "a Empty, b Stable consumer"},
+			{ListFilter{Shards: func(k lease.Key) bool { return k != metadata.GroupShard("d") }}, "a Empty, b Stable consumer, c Empty"},
+			{ListFilter{Shards: everywhere}, "a Empty, b Stable consumer, c Empty, d Empty"},
 			{ListFilter{Shards: everywhere, States: []string{" stable"}}, "b Stable consumer"},
-			{ListFilter{Shards: everywhere, States: []string{"EMPTY", "Dead"}}, "a Empty, c Empty"},
+			{ListFilter{Shards: everywhere, States: []string{"EMPTY", "Dead"}}, "a Empty, c Empty, d Empty"},
 			{ListFilter{Shards: everywhere, States: []string{"no such"}}, ""},
 			{ListFilter{Shards: everywhere, Types: []string{"consumer"}}, ""},
-			{ListFilter{Shards: everywhere, Types: []string{"Classic"}}, "a Empty, b Stable consumer, c Empty"},
+			{ListFilter{Shards: everywhere, Types: []string{"Classic"}}, "a Empty, b Stable consumer, c Empty, d Empty"},
 		} {
 			groups, err := a.List(t.Context(), tc.filter)
 			noError(t, err)
@@ -500,7 +656,7 @@ func consume(t *testing.T, ctx context.Context, a *agent, group string, partitio
 			}
 			next := metadata.CommittedOffset{Key: key, Offset: acknowledged + 1}
 			commit := a.Commit(CommitRequest{Membership: m, Offsets: []metadata.CommittedOffset{next}})
-			fetch := a.Fetch(group)
+			fetch := a.Fetch(FetchRequest{Group: group})
 			if _, err := commit.Wait(ctx); err != nil {
 				break
 			}

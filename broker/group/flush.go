@@ -3,6 +3,9 @@ package group
 import (
 	"context"
 	"errors"
+	"maps"
+	"slices"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 
@@ -10,22 +13,90 @@ import (
 	"github.com/streamhouse/streamhouse/metadata"
 )
 
-// fail answers effects that ask for something of the store.
+// fail answers effects that wait for the store.
 func fail(effects []effect, err error) {
 	for _, e := range effects {
 		switch e := e.(type) {
+		case reply:
+			e.call.complete(nil, err)
 		case storeCommit:
 			e.call.complete(nil, err)
-		case storeDelete:
-			e.call.complete(nil, err)
+		case storeForget:
+			if e.call != nil {
+				e.call.complete(nil, err)
+			}
 		case storeFetch:
 			e.call.complete(nil, err)
 		}
 	}
 }
 
-// flush asks the store for all that is queued: the changes in their order, and
-// then the fetches, which see them.
+// batch is what one write brings to the store, with what is answered then.
+type batch struct {
+	write   metadata.GroupWrite // but for the records
+	records map[string]string   // to be stored
+	stored  []string            // the groups of all storeGroup effects
+	waiting []effect            // that are answered
+	expired int                 // positions that nobody asked to forget
+}
+
+// add takes an effect, but for one that must not come before what the batch has
+// already: a write forgets before it stores.
+func (b *batch) add(e effect) bool {
+	committed := len(b.write.Commit) > 0
+	switch e := e.(type) {
+	case storeGroup:
+		if e.deleted && committed {
+			return false
+		}
+		if e.deleted {
+			delete(b.records, e.group)
+			b.write.Delete = append(b.write.Delete, e.group)
+		} else {
+			if b.records == nil {
+				b.records = make(map[string]string)
+			}
+			b.records[e.group] = e.record
+		}
+		b.stored = append(b.stored, e.group)
+		return true
+	case storeForget:
+		if committed {
+			return false
+		}
+		b.write.DeleteOffsets = append(b.write.DeleteOffsets, e.forget)
+		if e.call == nil {
+			b.expired += len(e.forget.Keys)
+			return true
+		}
+	case storeCommit:
+		b.write.Commit = append(b.write.Commit, e.commit)
+	}
+	b.waiting = append(b.waiting, e)
+	return true
+}
+
+// empty says that there is nothing to write.
+func (b *batch) empty() bool {
+	return len(b.stored) == 0 && len(b.write.Commit) == 0 && len(b.write.DeleteOffsets) == 0
+}
+
+// answer answers what waits for the write, which was made.
+func (b *batch) answer() {
+	for _, e := range b.waiting {
+		switch e := e.(type) {
+		case reply:
+			e.call.complete(e.answer, e.err)
+		case storeCommit:
+			e.call.complete(e.answer, nil)
+		case storeForget:
+			e.call.complete(e.answer, nil)
+		}
+	}
+}
+
+// flush asks the store for all that is queued: the changes in their order, in as
+// few writes as this allows, and then the fetches, which see them.
 func (s *shard) flush(ctx context.Context) {
 	s.mu.Lock()
 	l, queue := s.lease, s.queue
@@ -34,82 +105,66 @@ func (s *shard) flush(ctx context.Context) {
 	if l == nil {
 		return // what is queued without a lease was answered
 	}
-	var fetches []storeFetch
-	for len(queue) > 0 {
-		var commits []storeCommit
-		for len(queue) > 0 {
-			if f, ok := queue[0].(storeFetch); ok {
-				fetches = append(fetches, f)
-			} else if c, ok := queue[0].(storeCommit); ok {
-				commits = append(commits, c)
-			} else {
-				break
-			}
-			queue = queue[1:]
+	var (
+		b       batch
+		fetches []storeFetch
+		old     []storeOld
+	)
+	for _, e := range queue {
+		switch e := e.(type) {
+		case storeFetch:
+			fetches = append(fetches, e)
+			continue
+		case storeOld:
+			old = append(old, e)
+			continue
 		}
-		if len(commits) > 0 {
-			l = s.commit(ctx, l, commits)
-		}
-		if len(queue) > 0 {
-			d := queue[0].(storeDelete)
-			queue = queue[1:]
-			l = s.delete(ctx, l, d)
+		if !b.add(e) {
+			l = s.write(ctx, l, &b)
+			b = batch{}
+			b.add(e)
 		}
 	}
+	l = s.write(ctx, l, &b)
 	if len(fetches) > 0 {
 		s.fetch(ctx, l, fetches)
 	}
+	for _, o := range old {
+		s.expire(ctx, l, o.groups)
+	}
 }
 
-// commit stores the commits of all groups that wait, in one statement. It
-// returns the lease with which to go on, nil if it is lost.
-func (s *shard) commit(ctx context.Context, l *lease.Lease, commits []storeCommit) *lease.Lease {
-	list := make([]metadata.OffsetCommit, len(commits))
-	for i, c := range commits {
-		list[i] = c.commit
+// write makes one write. It returns the lease with which to go on, nil if it is
+// lost.
+//
+// A record that can't be stored ends the shard: its machine is ahead of the store,
+// of which nobody was told yet. What the store has is what the next coordinator
+// goes on with.
+func (s *shard) write(ctx context.Context, l *lease.Lease, b *batch) *lease.Lease {
+	if b.empty() {
+		b.answer()
+		return l
+	}
+	for _, id := range slices.Sorted(maps.Keys(b.records)) {
+		b.write.Save = append(b.write.Save, metadata.GroupRecord{Group: id, Record: b.records[id]})
 	}
 	start := s.now()
-	l, err := s.change(ctx, l, func(ctx context.Context, t lease.Term) error {
-		return s.offsets.CommitOffsets(ctx, s.agentID, t, list)
-	})
-	s.metrics.commitTook(s.now() - start)
+	l, err := s.change(ctx, l, &b.write)
+	s.metrics.wrote(b, s.now()-start, err)
 	if err != nil {
-		s.metrics.failures.Add(float64(len(commits)))
-	} else {
-		s.metrics.committed.Add(float64(len(commits)))
-	}
-	for _, c := range commits {
-		if err != nil {
-			c.call.complete(nil, err)
-		} else {
-			c.call.complete(c.answer, nil)
+		if l != nil && len(b.stored) > 0 && ctx.Err() == nil {
+			s.giveUp(l, err)
+			l = nil
 		}
+		fail(b.waiting, err)
+		return l
 	}
-	return l
-}
-
-// delete forgets offsets.
-func (s *shard) delete(ctx context.Context, l *lease.Lease, d storeDelete) *lease.Lease {
-	l, err := s.change(ctx, l, func(ctx context.Context, t lease.Term) error {
-		if !d.known {
-			stored, err := s.offsets.FetchOffsets(ctx, []string{d.group})
-			switch {
-			case err != nil:
-				return err
-			case len(stored[0]) == 0:
-				return kerr.GroupIDNotFound
-			}
-		}
-		return s.offsets.DeleteOffsets(ctx, s.agentID, t, d.group, d.keys)
-	})
-	switch {
-	case err != nil:
-		d.call.complete(nil, err)
-	case d.keys == nil:
-		d.call.complete(nil, nil)
-	default:
-		d.call.complete(d.answer, nil)
+	s.mu.Lock()
+	if s.lease == l && s.machine != nil {
+		s.machine.stored(b.stored)
 	}
+	s.mu.Unlock()
+	b.answer()
 	return l
 }
 
@@ -119,15 +174,14 @@ const changeAttempts = 3
 // change makes a change under the lease, in a new term each time that its
 // outcome is unknown. It returns the lease with which to go on, nil if it is
 // lost. Errors are *kerr.Error.
-func (s *shard) change(ctx context.Context, l *lease.Lease, do func(context.Context, lease.Term) error) (*lease.Lease, error) {
+func (s *shard) change(ctx context.Context, l *lease.Lease, w *metadata.GroupWrite) (*lease.Lease, error) {
 	for attempt := 1; l != nil; attempt++ {
-		err := s.ask(ctx, func(ctx context.Context) error { return do(ctx, l.Term()) })
-		var refusal *kerr.Error
+		err := s.ask(ctx, s.cfg.StoreTimeout, func(ctx context.Context) error {
+			return s.groups.WriteGroups(ctx, s.agentID, l.Term(), w)
+		})
 		switch {
 		case err == nil:
 			return l, nil
-		case errors.As(err, &refusal):
-			return l, refusal
 		case ctx.Err() != nil:
 			return l, kerr.CoordinatorNotAvailable // the agent ends
 		case errors.Is(err, metadata.ErrFenced):
@@ -135,17 +189,22 @@ func (s *shard) change(ctx context.Context, l *lease.Lease, do func(context.Cont
 			s.lost(l)
 			return nil, kerr.NotCoordinator
 		case !errors.Is(err, metadata.ErrUnknownOutcome) && !errors.Is(err, context.DeadlineExceeded):
-			s.log.Warn("cannot change the offsets of a group coordinator's shard", "shard", s.key.Partition, "error", err)
+			s.log.Warn("cannot change the groups of a coordinator's shard", "shard", s.key.Partition, "error", err)
 			return l, kerr.CoordinatorNotAvailable
 		case attempt == changeAttempts:
-			s.log.Warn("giving up a group coordinator's shard", "shard", s.key.Partition, "error", err)
-			s.leases.Lose(l, errUncertain)
-			s.lost(l)
+			s.giveUp(l, err)
 			return nil, kerr.NotCoordinator
 		}
 		l = s.succeed(ctx, l, err)
 	}
 	return nil, kerr.NotCoordinator
+}
+
+// giveUp ends a shard whose groups can't be stored.
+func (s *shard) giveUp(l *lease.Lease, cause error) {
+	s.log.Warn("giving up a group coordinator's shard", "shard", s.key.Partition, "error", cause)
+	s.leases.Lose(l, errUncertain)
+	s.lost(l)
 }
 
 // fetch reads the offsets of all groups that wait, in one statement. If the
@@ -157,8 +216,8 @@ func (s *shard) fetch(ctx context.Context, l *lease.Lease, fetches []storeFetch)
 		groups[i] = f.group
 	}
 	var stored [][]metadata.CommittedOffset
-	err := s.ask(ctx, func(ctx context.Context) (err error) {
-		stored, err = s.offsets.FetchOffsets(ctx, groups)
+	err := s.ask(ctx, s.cfg.StoreTimeout, func(ctx context.Context) (err error) {
+		stored, err = s.groups.FetchOffsets(ctx, groups)
 		return err
 	})
 	for i, f := range fetches {
@@ -168,7 +227,7 @@ func (s *shard) fetch(ctx context.Context, l *lease.Lease, fetches []storeFetch)
 		case err != nil:
 			f.call.complete(nil, kerr.CoordinatorNotAvailable)
 		default:
-			f.call.complete(f.answer(stored[i]))
+			f.call.complete(stored[i], nil)
 		}
 	}
 	if err != nil && ctx.Err() == nil {
@@ -176,9 +235,33 @@ func (s *shard) fetch(ctx context.Context, l *lease.Lease, fetches []storeFetch)
 	}
 }
 
+// expire asks for the positions of groups that may have expired, and lets the
+// machine decide.
+func (s *shard) expire(ctx context.Context, l *lease.Lease, groups []string) {
+	if l == nil {
+		return
+	}
+	var old []metadata.OldOffsets
+	err := s.ask(ctx, s.cfg.StoreTimeout, func(ctx context.Context) (err error) {
+		old, err = s.groups.OldOffsets(ctx, groups, s.cfg.OffsetsRetention)
+		return err
+	})
+	if err != nil {
+		if ctx.Err() == nil {
+			s.log.Warn("cannot look for expired offsets", "groups", len(groups), "error", err)
+		}
+		return // there is a next time
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.lease == l && l.Held() {
+		s.apply(s.machine.expireOffsets(s.now(), groups, old))
+	}
+}
+
 // ask bounds a request to the store.
-func (s *shard) ask(ctx context.Context, request func(context.Context) error) error {
-	ctx, cancel := context.WithTimeout(ctx, s.cfg.StoreTimeout)
+func (s *shard) ask(ctx context.Context, timeout time.Duration, request func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	return request(ctx)
 }

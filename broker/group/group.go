@@ -13,10 +13,12 @@ import (
 // topics that a member subscribes to.
 const consumerProtocol = "consumer"
 
-// group is a classic group that has, or lately had, members.
+// group is a classic group, or one that has positions and never had members. It
+// implements coordinated.
 type group struct {
-	m  *machine
-	id string
+	m     *machine
+	id    string
+	known bool // to the store, or on its way there
 
 	state        State
 	generation   int32
@@ -42,9 +44,10 @@ type group struct {
 	grew       bool
 	initialEnd time.Duration
 
-	joinTimer  timer // ends PreparingRebalance
-	syncTimer  timer // removes who did not ask for an assignment
-	emptyTimer timer // forgets the group
+	joinTimer timer // ends PreparingRebalance
+	syncTimer timer // removes who did not ask for an assignment
+
+	emptySince time.Duration // meaningful if it is Empty
 
 	topics []string // what members subscribe to, sorted; meaningful if topicsKnown
 	// topicsKnown is false if some member's metadata could not be read.
@@ -68,9 +71,10 @@ type member struct {
 	session timer
 }
 
-func (m *machine) newGroup(id string) *group {
+// newGroup makes a group that is empty since some time.
+func (m *machine) newGroup(since time.Duration, id string) *group {
 	g := &group{
-		m: m, id: id, state: Empty,
+		m: m, id: id, state: Empty, emptySince: since,
 		byID:      make(map[string]*member),
 		static:    make(map[string]*member),
 		pending:   make(map[string]*timer),
@@ -78,7 +82,6 @@ func (m *machine) newGroup(id string) *group {
 	}
 	g.joinTimer.fire = g.joinDue
 	g.syncTimer.fire = g.syncDue
-	g.emptyTimer.fire = g.emptyDue
 	m.groups[id] = g
 	m.counts.groups[Empty]++
 	return g
@@ -90,32 +93,108 @@ func (g *group) setState(s State) {
 	g.state = s
 }
 
-// forget removes the group and what is left of it.
-func (g *group) forget() {
+func (g *group) reply(c *call, answer any, err error) { g.m.reply(g.id, c, answer, err) }
+
+// changed marks the group as changed. It is not blank any more.
+func (g *group) changed() {
+	g.known = true
+	g.m.changed(g.id)
+}
+
+// discard implements coordinated.
+func (g *group) discard() {
 	for _, t := range g.pending {
 		g.m.timers.cancel(t)
 	}
-	for _, t := range []*timer{&g.joinTimer, &g.syncTimer, &g.emptyTimer} {
+	for _, mb := range g.members {
+		g.m.timers.cancel(&mb.session)
+	}
+	for _, t := range []*timer{&g.joinTimer, &g.syncTimer} {
 		g.m.timers.cancel(t)
 	}
 	g.m.counts.groups[g.state]--
+	g.m.counts.members -= len(g.members)
 	delete(g.m.groups, g.id)
 }
 
-// forgetIfBlank removes the group if it never had a generation and nobody is
-// about to join.
-func (g *group) forgetIfBlank() {
-	if g.state == Empty && g.generation == 0 && len(g.pending) == 0 {
-		g.forget()
+// discardIfBlank removes the group if it never had a generation or positions, and
+// nobody is about to join.
+func (g *group) discardIfBlank() {
+	if g.state == Empty && !g.known && len(g.pending) == 0 {
+		g.discard()
 	}
 }
 
-func (g *group) emptyDue(now time.Duration) {
-	if len(g.pending) > 0 {
-		g.m.timers.schedule(&g.emptyTimer, now+g.m.cfg.EmptyGroupRetention)
-		return
+// calls implements coordinated.
+func (g *group) calls() (calls []*call) {
+	for _, mb := range g.members {
+		for _, c := range []*call{mb.joining, mb.syncing} {
+			if c != nil {
+				calls = append(calls, c)
+			}
+		}
 	}
-	g.forget()
+	return calls
+}
+
+// mayCommit implements coordinated, as Kafka's ClassicGroup.validateOffsetCommit.
+func (g *group) mayCommit(now time.Duration, r *CommitRequest) error {
+	if r.Generation < 0 && g.state == Empty {
+		return nil // a consumer that manages its partitions itself, or an administrator
+	}
+	if r.Generation < 0 && r.MemberID == "" && r.InstanceID == "" {
+		return kerr.UnknownMemberID
+	}
+	mb, err := g.current(&r.Membership)
+	switch {
+	case err != nil:
+		return err
+	case g.state == CompletingRebalance:
+		return kerr.RebalanceInProgress
+	}
+	g.extend(now, mb)
+	return nil
+}
+
+// mayForget implements coordinated.
+func (g *group) mayForget(topic string) error {
+	switch {
+	case len(g.members) == 0:
+		return nil
+	case g.protocolType != consumerProtocol:
+		return kerr.NonEmptyGroup
+	case g.subscribes(topic):
+		return kerr.GroupSubscribedToTopic
+	}
+	return nil
+}
+
+// expires implements coordinated. Positions of a group without a protocol type
+// are those of consumers that manage their partitions themselves.
+func (g *group) expires(now time.Duration) (positions, group bool) {
+	switch g.state {
+	case Empty:
+		positions = g.protocolType == "" || now-g.emptySince >= g.m.cfg.OffsetsRetention
+		return positions, len(g.pending) == 0
+	case Stable:
+		return g.topicsKnown, false
+	}
+	return false, false
+}
+
+// current returns the member that a request comes from.
+func (g *group) current(r *Membership) (*member, error) {
+	if g.state == Empty {
+		return nil, kerr.UnknownMemberID
+	}
+	mb, err := g.member(r.MemberID, r.InstanceID)
+	switch {
+	case err != nil:
+		return nil, err
+	case r.Generation != g.generation:
+		return nil, kerr.IllegalGeneration
+	}
+	return mb, nil
 }
 
 // member returns the member of that id, which must be the one that has the
@@ -142,27 +221,31 @@ func (g *group) add(now time.Duration, c *call, r *JoinRequest, id string) *memb
 		sessionTimeout: r.SessionTimeout, rebalanceTimeout: r.RebalanceTimeout,
 		protocols: r.Protocols, isNew: true,
 	}
-	mb.session.fire = func(now time.Duration) { g.sessionDue(now, mb) }
 	if len(g.members) == 0 {
 		g.protocolType, g.leader = r.ProtocolType, id
 	}
 	if g.state == PreparingRebalance && g.initial {
 		g.grew = true
 	}
-	g.members = append(g.members, mb)
-	g.byID[id] = mb
-	if mb.instance != "" {
-		g.static[mb.instance] = mb
-	}
-	g.support(mb, 1)
-	g.m.counts.members++
+	g.insert(mb)
 	g.removePending(id)
-	g.m.timers.cancel(&g.emptyTimer)
 	g.setJoining(mb, c)
 	// A new member has no heartbeats yet, and its client can't be told from one
 	// that has gone.
 	g.m.timers.schedule(&mb.session, now+g.m.cfg.NewMemberJoinTimeout)
 	return mb
+}
+
+// insert makes a member one of the group's.
+func (g *group) insert(mb *member) {
+	mb.session.fire = func(now time.Duration) { g.sessionDue(now, mb) }
+	g.members = append(g.members, mb)
+	g.byID[mb.id] = mb
+	if mb.instance != "" {
+		g.static[mb.instance] = mb
+	}
+	g.support(mb, 1)
+	g.m.counts.members++
 }
 
 // update takes what a member that joins again says about itself.
@@ -214,7 +297,7 @@ func (g *group) setJoining(mb *member, c *call) {
 // answerJoin answers the member's join, if one waits.
 func (g *group) answerJoin(mb *member, answer JoinResponse, err error) {
 	if mb.joining != nil {
-		g.m.reply(mb.joining, answer, err)
+		g.reply(mb.joining, answer, err)
 		mb.joining = nil
 		g.joining--
 	}
@@ -229,7 +312,7 @@ func (g *group) answerSync(mb *member, err error) (answered bool) {
 	if err == nil {
 		answer = g.assignment(mb)
 	}
-	g.m.reply(mb.syncing, answer, err)
+	g.reply(mb.syncing, answer, err)
 	mb.syncing = nil
 	return true
 }
@@ -336,11 +419,8 @@ func (g *group) readTopics() {
 
 // subscribes says whether a member is, or may be, subscribed to the topic.
 func (g *group) subscribes(topic string) bool {
-	if len(g.members) == 0 {
-		return false
-	}
 	if !g.topicsKnown {
-		return g.protocolType == consumerProtocol
+		return true
 	}
 	_, found := slices.BinarySearch(g.topics, topic)
 	return found
@@ -351,6 +431,11 @@ func (mb *member) same(protocols []Protocol) bool {
 	return slices.EqualFunc(mb.protocols, protocols, func(a, b Protocol) bool {
 		return a.Name == b.Name && bytes.Equal(a.Metadata, b.Metadata)
 	})
+}
+
+// listed implements coordinated.
+func (g *group) listed() Listed {
+	return Listed{Group: g.id, ProtocolType: g.protocolType, State: g.state}
 }
 
 func (g *group) describe() Description {

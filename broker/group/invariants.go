@@ -9,11 +9,12 @@ import (
 // must.
 func (m *machine) check() error {
 	members := 0
-	for _, g := range m.groups {
-		if err := g.check(); err != nil {
-			return fmt.Errorf("group %s in state %s: %w", g.id, g.state, err)
+	for id, g := range m.groups {
+		n, err := g.check()
+		if err != nil {
+			return fmt.Errorf("group %s in state %s: %w", id, g.listed().State, err)
 		}
-		members += len(g.members)
+		members += n
 	}
 	if members != m.counts.members {
 		return fmt.Errorf("%d members, %d counted", members, m.counts.members)
@@ -21,7 +22,10 @@ func (m *machine) check() error {
 	return nil
 }
 
-func (g *group) check() error {
+// check implements coordinated.
+func (g *group) check() (members int, err error) { return len(g.members), g.holds() }
+
+func (g *group) holds() error {
 	joining, unsynced := 0, 0
 	for _, mb := range g.members {
 		if mb.joining != nil {

@@ -12,22 +12,22 @@ import (
 // in which order.
 func (m *machine) join(now time.Duration, c *call, r *JoinRequest) {
 	r.Protocols = distinct(r.Protocols)
-	g := m.groups[r.Group]
+	g := m.classic(r.Group)
 	if g == nil {
 		if r.MemberID != "" {
-			m.reply(c, nil, kerr.UnknownMemberID)
+			m.reply(r.Group, c, nil, kerr.UnknownMemberID)
 			return
 		}
-		g = m.newGroup(r.Group)
-		defer g.forgetIfBlank()
+		g = m.newGroup(now, r.Group)
+		defer g.discardIfBlank()
 	}
 	_, pending := g.pending[r.MemberID]
 	switch {
 	case !g.accepts(r.MemberID):
 		g.reject(now, r.MemberID)
-		m.reply(c, nil, kerr.GroupMaxSizeReached)
+		m.reply(r.Group, c, nil, kerr.GroupMaxSizeReached)
 	case !g.supports(r.ProtocolType, r.Protocols):
-		m.reply(c, nil, kerr.InconsistentGroupProtocol)
+		m.reply(r.Group, c, nil, kerr.InconsistentGroupProtocol)
 	case r.MemberID == "" && g.static[r.InstanceID] != nil:
 		g.replaceStatic(now, c, r)
 	case r.MemberID == "" && r.InstanceID == "" && r.KnownMemberID:
@@ -90,7 +90,7 @@ func (g *group) reject(now time.Duration, id string) {
 // retries without having seen an answer leaves no member behind (KIP-394).
 func (g *group) giveMemberID(now time.Duration, c *call, r *JoinRequest) {
 	if len(g.pending) >= g.m.cfg.MaxSize {
-		g.m.reply(c, nil, kerr.GroupMaxSizeReached)
+		g.reply(c, nil, kerr.GroupMaxSizeReached)
 		return
 	}
 	id := r.newMemberID
@@ -99,11 +99,11 @@ func (g *group) giveMemberID(now time.Duration, c *call, r *JoinRequest) {
 		if g.state == PreparingRebalance && g.allJoined() {
 			g.completeJoin(now)
 		}
-		g.forgetIfBlank()
+		g.discardIfBlank()
 	}}
 	g.pending[id] = t
 	g.m.timers.schedule(t, now+r.SessionTimeout)
-	g.m.reply(c, JoinResponse{MemberID: id}, kerr.MemberIDRequired)
+	g.reply(c, JoinResponse{MemberID: id}, kerr.MemberIDRequired)
 }
 
 // rejoin is a join by a member.
@@ -111,7 +111,7 @@ func (g *group) rejoin(now time.Duration, c *call, r *JoinRequest) {
 	mb, err := g.member(r.MemberID, r.InstanceID)
 	switch {
 	case err != nil:
-		g.m.reply(c, nil, err)
+		g.reply(c, nil, err)
 	case g.state == PreparingRebalance,
 		!mb.same(r.Protocols),
 		// The leader knows of reasons that don't show in its metadata, such as
@@ -120,7 +120,7 @@ func (g *group) rejoin(now time.Duration, c *call, r *JoinRequest) {
 		g.rejoinNext(now, c, r, mb)
 	default:
 		// It has missed the answer to its join.
-		g.m.reply(c, g.joined(mb, g.state == CompletingRebalance), nil)
+		g.reply(c, g.joined(mb, g.state == CompletingRebalance), nil)
 	}
 }
 
@@ -180,12 +180,13 @@ func (g *group) refreshStatic(now time.Duration, c *call, r *JoinRequest, mb *me
 		return
 	}
 	g.extend(now, mb)
+	g.changed()
 	answer := g.joined(mb, r.CanSkipAssignment)
 	answer.SkipAssignment = r.CanSkipAssignment && g.leader == mb.id
 	if !r.CanSkipAssignment {
 		answer.LeaderID = leader // its old id, lest it assign anew
 	}
-	g.m.reply(c, answer, nil)
+	g.reply(c, answer, nil)
 }
 
 // joined is a member's place in the generation. The leader is told of all

@@ -7,22 +7,68 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kerr"
 
-	"github.com/streamhouse/streamhouse/lease"
 	"github.com/streamhouse/streamhouse/metadata"
 )
 
 // machine is the protocol of all groups of a shard. It is not safe for
 // concurrent use. Instants are times since some fixed one, and don't go back.
+//
+// What a step changes of a group that must not be forgotten goes to the store
+// before anything is said of it: the step marks the group as changed, and at its
+// end the group's record is an effect, before the step's other effects. Replies
+// about the group are held from then on, until the shard has called stored.
 type machine struct {
 	cfg     *Config
-	groups  map[string]*group
+	groups  map[string]coordinated // of any kind, which may change in a step
 	timers  timers
 	counts  counts
 	effects []effect
+
+	dirty    []string       // groups that this step has changed
+	unstored map[string]int // how many records of a group are on their way to the store
+
+	retention timer           // looks for positions that have expired
+	aging     map[string]bool // groups of which old positions were asked for, and that had no commit since
 }
 
-func newMachine(cfg *Config) *machine {
-	return &machine{cfg: cfg, groups: make(map[string]*group)}
+// coordinated is a group of any kind.
+type coordinated interface {
+	listed() Listed
+	// record is what must not be forgotten; see encodeRecord.
+	record() any
+	// discard takes the group out of the machine, with its timers.
+	discard()
+	// calls returns the requests that wait.
+	calls() []*call
+	// mayCommit says whether whoever asks may commit positions, and takes it for
+	// a sign of life.
+	mayCommit(now time.Duration, r *CommitRequest) error
+	// mayForget says whether positions in the topic may be forgotten:
+	// NON_EMPTY_GROUP means that none may, GROUP_SUBSCRIBED_TO_TOPIC that these
+	// may not.
+	mayForget(topic string) error
+	// expires says whether old positions expire now (KIP-211), and whether the
+	// group does when it has no positions.
+	expires(now time.Duration) (positions, group bool)
+	// check returns what does not hold though it must, and counts the members.
+	check() (members int, err error)
+}
+
+// newMachine makes the machine of a shard whose groups were stored so. Errors are
+// those of records that can't be read.
+func newMachine(cfg *Config, now time.Duration, stored []metadata.StoredGroup) (*machine, error) {
+	m := &machine{
+		cfg: cfg, groups: make(map[string]coordinated, len(stored)),
+		unstored: make(map[string]int), aging: make(map[string]bool),
+	}
+	m.retention.fire = m.retentionDue
+	m.timers.schedule(&m.retention, now+cfg.RetentionCheckInterval)
+	for i := range stored {
+		if err := m.load(now, &stored[i]); err != nil {
+			return nil, err
+		}
+	}
+	return m, nil
 }
 
 // effect is what a step wants done.
@@ -32,31 +78,40 @@ type effect interface{ isEffect() }
 type (
 	// reply answers a request; answer may be nil.
 	reply struct {
+		group  string // of which it says something; "" of several
 		call   *call
 		answer any
 		err    error
+		held   bool // until all that was asked of the store before is there
 	}
-	// storeCommit asks for offsets to be stored. The answer is for when they are.
+	// storeGroup asks for a group's record to be stored, or for the group to be
+	// deleted with its positions.
+	storeGroup struct {
+		group   string
+		record  string
+		deleted bool
+	}
+	// storeCommit asks for positions to be stored. The answer is for when they are.
 	storeCommit struct {
 		call   *call
 		commit metadata.OffsetCommit
 		answer []error
 	}
-	// storeDelete asks for offsets to be forgotten; no keys means all. A group
-	// that is neither known nor has offsets is not there.
-	storeDelete struct {
+	// storeForget asks for positions to be forgotten. The call is nil if nobody
+	// waits for it.
+	storeForget struct {
 		call   *call
-		group  string
-		keys   []lease.Key
-		known  bool
+		forget metadata.OffsetDelete
 		answer []error
 	}
-	// storeFetch asks for a group's offsets; answer makes the response of them.
+	// storeFetch asks for a group's positions, which are the answer.
 	storeFetch struct {
-		call   *call
-		group  string
-		answer func([]metadata.CommittedOffset) (any, error)
+		call  *call
+		group string
 	}
+	// storeOld asks for the positions of groups that may have expired, which
+	// expireOffsets takes.
+	storeOld struct{ groups []string }
 	// note tells of a change that somebody who looks at the log cares about.
 	note struct {
 		what       string
@@ -68,15 +123,18 @@ type (
 )
 
 func (reply) isEffect()       {}
+func (storeGroup) isEffect()  {}
 func (storeCommit) isEffect() {}
-func (storeDelete) isEffect() {}
+func (storeForget) isEffect() {}
 func (storeFetch) isEffect()  {}
+func (storeOld) isEffect()    {}
 func (note) isEffect()        {}
 
 // What a note says.
 const (
 	rebalancing = "rebalancing group"
 	stable      = "group is stable"
+	expired     = "group has expired"
 )
 
 // step takes a request. The effects are valid until the next step.
@@ -88,65 +146,103 @@ func (m *machine) step(now time.Duration, c *call, request any) []effect {
 	case *SyncRequest:
 		m.sync(now, c, r)
 	case *HeartbeatRequest:
-		m.reply(c, nil, m.heartbeat(now, r))
+		m.reply(r.Group, c, nil, m.heartbeat(now, r))
 	case *LeaveRequest:
 		m.leave(now, c, r)
 	case *CommitRequest:
 		m.commit(now, c, r)
 	case *DeleteOffsetsRequest:
 		m.deleteOffsets(c, r)
-	case *fetchRequest:
-		m.emit(storeFetch{c, r.group, func(offsets []metadata.CommittedOffset) (any, error) { return offsets, nil }})
+	case *FetchRequest:
+		m.emit(storeFetch{c, r.Group})
 	case *describeRequest:
 		m.describe(c, r.group)
 	case *deleteRequest:
 		m.delete(c, r.group)
+	case *listRequest:
+		m.reply("", c, m.list(), nil)
 	default:
 		panic("group: unknown request") // only the coordinator makes requests
 	}
-	return m.effects
+	return m.finish()
 }
 
 // expire fires what is due. The effects are valid until the next step.
 func (m *machine) expire(now time.Duration) []effect {
 	m.effects = m.effects[:0]
 	m.timers.expire(now)
-	return m.effects
+	return m.finish()
+}
+
+// changed says that the step has changed what must not be forgotten of a group. It
+// may be that the group is not there any more.
+func (m *machine) changed(group string) { m.dirty = append(m.dirty, group) }
+
+// finish ends a step.
+func (m *machine) finish() []effect {
+	if len(m.dirty) == 0 && len(m.unstored) == 0 {
+		return m.effects
+	}
+	slices.Sort(m.dirty)
+	effects := make([]effect, 0, len(m.dirty)+len(m.effects))
+	for _, id := range slices.Compact(m.dirty) {
+		m.unstored[id]++
+		if g := m.groups[id]; g != nil {
+			effects = append(effects, storeGroup{group: id, record: encodeRecord(g.record())})
+		} else {
+			effects = append(effects, storeGroup{group: id, deleted: true})
+		}
+	}
+	m.dirty = m.dirty[:0]
+	for _, e := range m.effects {
+		if r, ok := e.(reply); ok && (r.group == "" || m.unstored[r.group] > 0) {
+			r.held = true
+			e = r
+		}
+		effects = append(effects, e)
+	}
+	return effects
+}
+
+// stored says that records have reached the store, one of a group for each time
+// that it is named.
+func (m *machine) stored(groups []string) {
+	for _, id := range groups {
+		if m.unstored[id]--; m.unstored[id] == 0 {
+			delete(m.unstored, id)
+		}
+	}
 }
 
 // abandon returns all requests that wait for a member of a group.
 func (m *machine) abandon() []*call {
 	var calls []*call
 	for _, g := range m.groups {
-		for _, mb := range g.members {
-			for _, c := range []*call{mb.joining, mb.syncing} {
-				if c != nil {
-					calls = append(calls, c)
-				}
-			}
-		}
+		calls = append(calls, g.calls()...)
 	}
 	return calls
 }
 
 func (m *machine) emit(e effect) { m.effects = append(m.effects, e) }
 
-func (m *machine) reply(c *call, answer any, err error) { m.emit(reply{c, answer, err}) }
+func (m *machine) reply(group string, c *call, answer any, err error) {
+	m.emit(reply{group: group, call: c, answer: answer, err: err})
+}
+
+// classic returns the classic group of that name, nil if there is none.
+func (m *machine) classic(id string) *group {
+	g, _ := m.groups[id].(*group)
+	return g
+}
 
 // member finds the member that a request comes from.
 func (m *machine) member(r *Membership) (*group, *member, error) {
-	g := m.groups[r.Group]
-	if g == nil || g.state == Empty {
+	g := m.classic(r.Group)
+	if g == nil {
 		return nil, nil, kerr.UnknownMemberID
 	}
-	mb, err := g.member(r.MemberID, r.InstanceID)
-	switch {
-	case err != nil:
-		return nil, nil, err
-	case r.Generation != g.generation:
-		return nil, nil, kerr.IllegalGeneration
-	}
-	return g, mb, nil
+	mb, err := g.current(r)
+	return g, mb, err
 }
 
 func (m *machine) heartbeat(now time.Duration, r *HeartbeatRequest) error {
@@ -162,7 +258,7 @@ func (m *machine) heartbeat(now time.Duration, r *HeartbeatRequest) error {
 }
 
 func (m *machine) leave(now time.Duration, c *call, r *LeaveRequest) {
-	g := m.groups[r.Group]
+	g := m.classic(r.Group)
 	answer := make([]error, len(r.Members))
 	left := ""
 	for i, l := range r.Members {
@@ -177,108 +273,7 @@ func (m *machine) leave(now time.Duration, c *call, r *LeaveRequest) {
 		case PreparingRebalance:
 			g.completeJoinIfAll(now)
 		}
-		g.forgetIfBlank()
+		g.discardIfBlank()
 	}
-	m.reply(c, answer, nil)
-}
-
-// commit validates as Kafka's ClassicGroup.validateOffsetCommit does, but
-// answers UNKNOWN_MEMBER_ID where Kafka says that there is no such group: the
-// group may have been lost with another coordinator, and then its members must
-// join again, which that code makes every client do.
-func (m *machine) commit(now time.Duration, c *call, r *CommitRequest) {
-	if err := m.mayCommit(now, r); err != nil {
-		m.reply(c, nil, err)
-		return
-	}
-	answer := make([]error, len(r.Offsets))
-	accepted := make([]metadata.CommittedOffset, 0, len(r.Offsets))
-	for i, o := range r.Offsets {
-		if len(o.Metadata) > m.cfg.MaxMetadataBytes {
-			answer[i] = kerr.OffsetMetadataTooLarge
-			continue
-		}
-		accepted = append(accepted, o)
-	}
-	if len(accepted) == 0 {
-		m.reply(c, answer, nil)
-		return
-	}
-	m.emit(storeCommit{c, metadata.OffsetCommit{Group: r.Group, Offsets: accepted}, answer})
-}
-
-func (m *machine) mayCommit(now time.Duration, r *CommitRequest) error {
-	g := m.groups[r.Group]
-	if r.Generation < 0 && (g == nil || g.state == Empty) {
-		return nil // a consumer that manages its partitions itself, or an administrator
-	}
-	if r.Generation < 0 && r.MemberID == "" && r.InstanceID == "" {
-		return kerr.UnknownMemberID
-	}
-	g, mb, err := m.member(&r.Membership)
-	switch {
-	case err != nil:
-		return err
-	case g.state == CompletingRebalance:
-		return kerr.RebalanceInProgress
-	}
-	g.extend(now, mb)
-	return nil
-}
-
-func (m *machine) deleteOffsets(c *call, r *DeleteOffsetsRequest) {
-	g := m.groups[r.Group]
-	if g != nil && g.state != Empty && g.protocolType != consumerProtocol {
-		m.reply(c, nil, kerr.NonEmptyGroup)
-		return
-	}
-	answer := make([]error, len(r.Partitions))
-	keys := make([]lease.Key, 0, len(r.Partitions))
-	for i, p := range r.Partitions {
-		if g != nil && g.subscribes(p.Topic) {
-			answer[i] = kerr.GroupSubscribedToTopic
-			continue
-		}
-		keys = append(keys, p.Key)
-	}
-	if len(keys) == 0 {
-		m.reply(c, answer, nil)
-		return
-	}
-	m.emit(storeDelete{call: c, group: r.Group, keys: keys, known: g != nil, answer: answer})
-}
-
-func (m *machine) delete(c *call, id string) {
-	g := m.groups[id]
-	if g != nil && g.state != Empty {
-		m.reply(c, nil, kerr.NonEmptyGroup)
-		return
-	}
-	if g != nil {
-		g.forget()
-	}
-	m.emit(storeDelete{call: c, group: id, known: g != nil})
-}
-
-func (m *machine) describe(c *call, id string) {
-	if g := m.groups[id]; g != nil {
-		m.reply(c, g.describe(), nil)
-		return
-	}
-	m.emit(storeFetch{c, id, func(offsets []metadata.CommittedOffset) (any, error) {
-		if len(offsets) == 0 {
-			return Description{State: Dead}, kerr.GroupIDNotFound
-		}
-		return Description{State: Empty}, nil
-	}})
-}
-
-// list returns the groups in the order of their names.
-func (m *machine) list() []Listed {
-	all := make([]Listed, 0, len(m.groups))
-	for id, g := range m.groups {
-		all = append(all, Listed{Group: id, ProtocolType: g.protocolType, State: g.state})
-	}
-	slices.SortFunc(all, func(a, b Listed) int { return cmp.Compare(a.Group, b.Group) })
-	return all
+	m.reply(r.Group, c, answer, nil)
 }

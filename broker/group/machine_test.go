@@ -2,8 +2,11 @@ package group
 
 import (
 	"cmp"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -22,7 +25,8 @@ import (
 // what it shows; -rewrite writes what the machine does now.
 //
 // A command is a request, whose number is its name in what follows, or
-// "advance", which lets time pass. Member ids that the machine gives out are
+// "advance", which lets time pass, "restart", after which another coordinator has
+// what was stored, or "old", which answers the question for old offsets. Member ids that the machine gives out are
 // m1, m2 and so on.
 func TestTranscripts(t *testing.T) {
 	t.Parallel()
@@ -32,7 +36,7 @@ func TestTranscripts(t *testing.T) {
 	})
 }
 
-// transcript drives a machine.
+// transcript drives a machine. Its store answers at once, or when it is told to.
 type transcript struct {
 	t     *testing.T
 	cfg   Config
@@ -40,14 +44,77 @@ type transcript struct {
 	now   time.Duration
 	calls map[*call]string
 	ids   int
+
+	slow     bool // the store
+	underWay []storeGroup
+	held     []reply // until the store answers
+	records  map[string]storedAt
+}
+
+// storedAt is a record in the store.
+type storedAt struct {
+	record string
+	at     time.Duration
 }
 
 func newTranscript(t *testing.T) *transcript {
-	tr := &transcript{t: t, cfg: DefaultConfig(), calls: make(map[*call]string)}
+	tr := &transcript{t: t, cfg: DefaultConfig(), calls: make(map[*call]string), records: make(map[string]storedAt)}
 	tr.cfg.InitialRebalanceDelay = 0
 	tr.cfg.MaxMetadataBytes = 8
-	tr.m = newMachine(&tr.cfg)
+	tr.load()
 	return tr
+}
+
+// load makes a machine of what is stored.
+func (tr *transcript) load() {
+	var stored []metadata.StoredGroup
+	for id, r := range tr.records {
+		stored = append(stored, metadata.StoredGroup{
+			GroupRecord: metadata.GroupRecord{Group: id, Record: r.record}, Age: tr.now - r.at,
+		})
+	}
+	var err error
+	if tr.m, err = newMachine(&tr.cfg, tr.now, stored); err != nil {
+		tr.t.Fatal(err)
+	}
+	if err := tr.m.check(); err != nil {
+		tr.t.Errorf("invariant broken: %v", err)
+	}
+}
+
+// restart is another coordinator, which has what was stored.
+func (tr *transcript) restart() string {
+	var out strings.Builder
+	for _, r := range tr.held {
+		fmt.Fprintf(&out, "#%s NOT_COORDINATOR\n", tr.calls[r.call])
+	}
+	for _, c := range tr.m.abandon() {
+		fmt.Fprintf(&out, "#%s NOT_COORDINATOR\n", tr.calls[c])
+	}
+	tr.held, tr.underWay = nil, nil
+	tr.load()
+	fmt.Fprintf(&out, "%d groups, %d members\n", len(tr.m.groups), tr.m.counts.members)
+	return out.String()
+}
+
+// stored brings what is under way to the store.
+func (tr *transcript) stored() string {
+	var groups []string
+	for _, s := range tr.underWay {
+		groups = append(groups, s.group)
+		if s.deleted {
+			delete(tr.records, s.group)
+		} else {
+			tr.records[s.group] = storedAt{s.record, tr.now}
+		}
+	}
+	tr.m.stored(groups)
+	var out strings.Builder
+	for _, r := range tr.held {
+		fmt.Fprintf(&out, "#%s %s\n", tr.calls[r.call], answered(r.answer, r.err))
+	}
+	tr.held, tr.underWay = nil, nil
+	return out.String()
 }
 
 func (tr *transcript) run(_ *testing.T, d *datadriven.TestData) string {
@@ -58,6 +125,7 @@ func (tr *transcript) run(_ *testing.T, d *datadriven.TestData) string {
 			tr.cfg.MaxSize = a.int("max-size")
 		}
 		tr.cfg.InitialRebalanceDelay = a.duration("initial-delay", tr.cfg.InitialRebalanceDelay)
+		tr.slow = a.has("slow-store")
 		return ""
 	case "advance":
 		by, err := time.ParseDuration(d.CmdArgs[0].Key)
@@ -65,6 +133,22 @@ func (tr *transcript) run(_ *testing.T, d *datadriven.TestData) string {
 			d.Fatalf(tr.t, "%v", err)
 		}
 		return tr.advance(by)
+	case "restart":
+		return tr.restart()
+	case "stored":
+		return tr.stored()
+	case "records":
+		var out strings.Builder
+		for _, id := range slices.Sorted(maps.Keys(tr.records)) {
+			fmt.Fprintf(&out, "%s: %s\n", id, tr.records[id].record)
+		}
+		return cmp.Or(out.String(), "none\n")
+	case "old":
+		old := metadata.OldOffsets{Total: a.int("total"), Gone: make([]lease.Key, max(0, a.int("gone")))}
+		for i, topic := range a.list("topics") {
+			old.Old = append(old.Old, metadata.OldOffset{Key: lease.Key{TopicID: uuid.UUID{byte(i + 1)}}, Topic: topic})
+		}
+		return cmp.Or(tr.effects(tr.m.expireOffsets(tr.now, []string{"g"}, []metadata.OldOffsets{old})), "nothing expires\n")
 	case "groups":
 		var out strings.Builder
 		for _, g := range tr.m.list() {
@@ -137,7 +221,7 @@ func (tr *transcript) request(d *datadriven.TestData, a args) any {
 		}
 		return r
 	case "commit":
-		r := &CommitRequest{Membership: membership}
+		r := &CommitRequest{Membership: membership, MemberEpochs: a.has("new")}
 		for _, o := range a.list("offsets") {
 			offset, meta, _ := strings.Cut(o, ":")
 			n, err := strconv.ParseInt(offset, 10, 64)
@@ -158,7 +242,7 @@ func (tr *transcript) request(d *datadriven.TestData, a args) any {
 	case "describe":
 		return &describeRequest{"g"}
 	case "fetch":
-		return &fetchRequest{"g"}
+		return &FetchRequest{Group: "g"}
 	}
 	d.Fatalf(tr.t, "unknown command %q", d.Cmd)
 	return nil
@@ -186,9 +270,20 @@ func (tr *transcript) effects(effects []effect) string {
 	for _, e := range effects {
 		switch e := e.(type) {
 		case reply:
+			if e.held && tr.slow {
+				tr.held = append(tr.held, e)
+				fmt.Fprintf(&out, "#%s is held\n", tr.calls[e.call])
+				continue
+			}
 			fmt.Fprintf(&out, "#%s %s\n", tr.calls[e.call], answered(e.answer, e.err))
+		case storeGroup:
+			tr.underWay = append(tr.underWay, e)
+			out.WriteString(summary(&e))
 		case note:
-			fmt.Fprintf(&out, "%s: generation %d, %d members", e.what, e.generation, e.members)
+			out.WriteString(e.what)
+			if e.what != expired {
+				fmt.Fprintf(&out, ": generation %d, %d members", e.generation, e.members)
+			}
 			if e.reason != "" {
 				fmt.Fprintf(&out, " (%s)", e.reason)
 			}
@@ -199,13 +294,38 @@ func (tr *transcript) effects(effects []effect) string {
 				fmt.Fprintf(&out, " %d@%d", o.Offset, o.Partition)
 			}
 			fmt.Fprintf(&out, ", then %s\n", answered(e.answer, nil))
-		case storeDelete:
-			fmt.Fprintf(&out, "#%s deletes %d offsets of %s, known %t\n", tr.calls[e.call], len(e.keys), e.group, e.known)
+		case storeForget:
+			name := "nobody"
+			if e.call != nil {
+				name = "#" + tr.calls[e.call]
+			}
+			fmt.Fprintf(&out, "%s forgets %d offsets of %s\n", name, len(e.forget.Keys), e.forget.Group)
 		case storeFetch:
 			fmt.Fprintf(&out, "#%s reads the offsets of %s\n", tr.calls[e.call], e.group)
+		case storeOld:
+			fmt.Fprintf(&out, "asks for old offsets of %s\n", strings.Join(e.groups, ", "))
 		}
 	}
+	if !tr.slow {
+		out.WriteString(tr.stored())
+	}
 	return out.String()
+}
+
+// summary says what of a group is stored.
+func summary(e *storeGroup) string {
+	var r struct {
+		State      string
+		Generation int32
+		Members    []any
+	}
+	switch {
+	case e.deleted:
+		return fmt.Sprintf("deletes %s\n", e.group)
+	case json.Unmarshal([]byte(e.record), &r) != nil:
+		return fmt.Sprintf("stores %s, which is no JSON\n", e.group)
+	}
+	return fmt.Sprintf("stores %s: %s, generation %d, %d members\n", e.group, r.State, r.Generation, len(r.Members))
 }
 
 func answered(answer any, err error) string {

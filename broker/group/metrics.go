@@ -14,11 +14,15 @@ type Metrics struct {
 	commit     prometheus.Histogram
 	committed  prometheus.Counter
 	failures   prometheus.Counter
+	load       prometheus.Histogram
+	saved      prometheus.Counter
+	expired    prometheus.Counter
 }
 
 // NewMetrics makes the measurements and registers them.
 func NewMetrics(reg prometheus.Registerer) *Metrics {
 	const ns, sub = "streamhouse", "group"
+	buckets := []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5}
 	groups := prometheus.NewGaugeVec(prometheus.GaugeOpts{
 		Namespace: ns, Subsystem: sub, Name: "groups",
 		Help: "Groups that this agent coordinates and has in memory, by state.",
@@ -34,8 +38,8 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		}),
 		commit: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Namespace: ns, Subsystem: sub, Name: "offset_commit_seconds",
-			Help:    "One commit of offsets to the metadata store, for all groups of a shard that waited.",
-			Buckets: []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5},
+			Help:    "One write to the metadata store that has commits of offsets, for all groups of a shard that waited.",
+			Buckets: buckets,
 		}),
 		committed: prometheus.NewCounter(prometheus.CounterOpts{
 			Namespace: ns, Subsystem: sub, Name: "offset_commits_total",
@@ -45,11 +49,24 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 			Namespace: ns, Subsystem: sub, Name: "offset_commit_failures_total",
 			Help: "Requests to commit offsets that could not be stored.",
 		}),
+		load: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Namespace: ns, Subsystem: sub, Name: "load_seconds",
+			Help:    "Loading the groups of a shard after its lease was acquired.",
+			Buckets: buckets,
+		}),
+		saved: prometheus.NewCounter(prometheus.CounterOpts{
+			Namespace: ns, Subsystem: sub, Name: "saves_total",
+			Help: "Groups that were stored, because of a new generation or another change that must not be forgotten.",
+		}),
+		expired: prometheus.NewCounter(prometheus.CounterOpts{
+			Namespace: ns, Subsystem: sub, Name: "expired_offsets_total",
+			Help: "Committed offsets that were forgotten after their retention, but for those that expired with their group.",
+		}),
 	}
 	for s := Empty; s < states; s++ {
 		m.groups[s] = groups.WithLabelValues(s.String())
 	}
-	reg.MustRegister(groups, m.members, m.rebalances, m.commit, m.committed, m.failures)
+	reg.MustRegister(groups, m.members, m.rebalances, m.commit, m.committed, m.failures, m.load, m.saved, m.expired)
 	return m
 }
 
@@ -71,4 +88,17 @@ func (m *Metrics) move(from, to *counts) {
 	}
 }
 
-func (m *Metrics) commitTook(d time.Duration) { m.commit.Observe(d.Seconds()) }
+// wrote takes the outcome of a write.
+func (m *Metrics) wrote(b *batch, took time.Duration, err error) {
+	commits := float64(len(b.write.Commit))
+	if commits > 0 {
+		m.commit.Observe(took.Seconds())
+	}
+	if err != nil {
+		m.failures.Add(commits)
+		return
+	}
+	m.committed.Add(commits)
+	m.saved.Add(float64(len(b.write.Save)))
+	m.expired.Add(float64(b.expired))
+}

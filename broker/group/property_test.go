@@ -2,18 +2,23 @@ package group
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"testing"
 	"time"
 
 	"pgregory.net/rapid"
+
+	"github.com/streamhouse/streamhouse/lease"
+	"github.com/streamhouse/streamhouse/metadata"
 )
 
-// TestMachineProperties steps the machine with whatever clients may send, and
-// checks after each step what must always hold: the machine's own invariants,
-// one answer a request, generations that only grow, and one assignment a member
-// and generation. When the clients fall silent, every request is answered, and
-// no member is left.
+// TestMachineProperties steps the machine with whatever clients may send, while a
+// store takes its records sooner or later, and coordinators crash. After each step
+// it checks what must always hold: the machine's own invariants, one answer a
+// request, one assignment a member and generation, and that no generation of which
+// somebody was told begins again, whoever coordinates. When the clients fall
+// silent, every request is answered, and in the end no group is left.
 func TestMachineProperties(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(rt *rapid.T) {
@@ -33,29 +38,40 @@ type history struct {
 	now  time.Duration
 	open map[*call]any // the requests that wait
 
-	members     []string          // ids that were given out
-	instances   map[string]string // instance id by member id
-	generations map[string]int32  // of a group
-	assigned    map[string]string // by member id and generation
+	queue   []effect            // for the store
+	records map[string]storedAt // in the store
+	offsets map[string]map[lease.Key]time.Duration
+
+	members   []string          // ids that were given out
+	instances map[string]string // instance id by member id
+	told      map[string]int32  // the last generation of a group that somebody knows
+	assigned  map[string]string // by member id and generation
 }
 
 func newHistory(rt *rapid.T) *history {
 	h := &history{
 		T: rt, cfg: DefaultConfig(), open: make(map[*call]any),
-		instances: make(map[string]string), generations: make(map[string]int32), assigned: make(map[string]string),
+		records: make(map[string]storedAt), offsets: make(map[string]map[lease.Key]time.Duration),
+		instances: make(map[string]string), told: make(map[string]int32), assigned: make(map[string]string),
 	}
 	h.cfg.MaxSize = rapid.IntRange(1, 5).Draw(rt, "max size")
-	h.m = newMachine(&h.cfg)
+	h.cfg.OffsetsRetention = time.Hour
+	h.load()
 	return h
 }
 
 // random makes one step.
 func (h *history) random() {
-	if rapid.IntRange(0, 3).Draw(h.T, "what") == 0 {
+	switch rapid.IntRange(0, 11).Draw(h.T, "what") {
+	case 0, 1:
 		h.pass(time.Duration(rapid.IntRange(0, 40_000).Draw(h.T, "ms")) * time.Millisecond)
-		return
+	case 2, 3:
+		h.flush()
+	case 4:
+		h.crash(rapid.Bool().Draw(h.T, "written"))
+	default:
+		h.step(h.request())
 	}
-	h.step(h.request())
 }
 
 func (h *history) step(request any) {
@@ -75,16 +91,136 @@ func (h *history) pass(by time.Duration) {
 
 // silence lets all timers fire.
 func (h *history) silence() {
-	for n := 0; len(h.m.timers) > 0; n++ {
+	for n := 0; len(h.open) > 0 || len(h.m.groups) > 0; n++ {
 		if n > 10_000 {
-			h.Fatalf("timers without end")
+			h.Fatalf("%d requests wait, %d groups are left", len(h.open), len(h.m.groups))
 		}
 		at, _ := h.m.timers.next()
 		h.now = max(h.now, at)
 		h.take(h.m.expire(h.now))
+		h.flush()
 	}
-	if len(h.open) > 0 || len(h.m.groups) > 0 || h.m.counts.members > 0 {
-		h.Fatalf("%d requests wait, %d groups and %d members are left", len(h.open), len(h.m.groups), h.m.counts.members)
+	if h.m.counts != (counts{}) || len(h.records) > 0 || len(h.m.timers) > 1 {
+		h.Fatalf("counted %+v, %d records and %d timers are left", h.m.counts, len(h.records), len(h.m.timers))
+	}
+}
+
+// load makes a machine of what is stored.
+func (h *history) load() {
+	var stored []metadata.StoredGroup
+	for _, id := range slices.Sorted(maps.Keys(h.records)) {
+		r := h.records[id]
+		stored = append(stored, metadata.StoredGroup{GroupRecord: metadata.GroupRecord{Group: id, Record: r.record}, Age: h.now - r.at})
+	}
+	var err error
+	if h.m, err = newMachine(&h.cfg, h.now, stored); err != nil {
+		h.Fatalf("load: %v", err)
+	}
+	for _, g := range h.m.groups {
+		if got := encodeRecord(g.record()); got != h.records[g.listed().Group].record && h.records[g.listed().Group].record != "" {
+			h.Fatalf("stored\n%s\nand loaded\n%s", h.records[g.listed().Group].record, got)
+		}
+	}
+}
+
+// crash ends the coordinator, after its last write was made or before; another one
+// takes over.
+func (h *history) crash(written bool) {
+	for len(h.queue) > 0 && written {
+		h.write(h.next())
+	}
+	for _, c := range h.m.abandon() {
+		delete(h.open, c)
+	}
+	for _, e := range h.queue {
+		h.close(e)
+	}
+	h.queue = nil
+	clear(h.open) // what was queued, or written and not answered
+	h.load()
+}
+
+// close marks a request that the store was to answer as answered.
+func (h *history) close(e effect) {
+	switch e := e.(type) {
+	case reply:
+		delete(h.open, e.call)
+	case storeCommit:
+		delete(h.open, e.call)
+	case storeFetch:
+		delete(h.open, e.call)
+	}
+}
+
+// flush is what a shard does with its queue.
+func (h *history) flush() {
+	for len(h.queue) > 0 {
+		b := h.next()
+		h.write(b)
+		h.m.stored(b.stored)
+		for _, e := range b.waiting {
+			if r, ok := e.(reply); ok {
+				h.answer(r)
+			} else {
+				h.close(e)
+			}
+		}
+	}
+}
+
+// next takes a batch from the queue, and does what is not written.
+func (h *history) next() *batch {
+	b := new(batch)
+	for len(h.queue) > 0 {
+		e := h.queue[0]
+		switch e := e.(type) {
+		case storeFetch:
+			delete(h.open, e.call)
+		case storeOld:
+			h.queue = h.queue[1:]
+			h.take(h.m.expireOffsets(h.now, e.groups, h.old(e.groups)))
+			continue
+		default:
+			if !b.add(e) {
+				return b
+			}
+		}
+		h.queue = h.queue[1:]
+	}
+	return b
+}
+
+func (h *history) old(groups []string) []metadata.OldOffsets {
+	all := make([]metadata.OldOffsets, len(groups))
+	for i, g := range groups {
+		all[i].Total = len(h.offsets[g])
+		for k, at := range h.offsets[g] {
+			if h.now-at >= h.cfg.OffsetsRetention {
+				all[i].Old = append(all[i].Old, metadata.OldOffset{Key: k, Topic: "t"})
+			}
+		}
+	}
+	return all
+}
+
+func (h *history) write(b *batch) {
+	for _, g := range b.write.Delete {
+		delete(h.records, g)
+		delete(h.offsets, g)
+	}
+	for _, f := range b.write.DeleteOffsets {
+		for _, k := range f.Keys {
+			delete(h.offsets[f.Group], k)
+		}
+	}
+	for _, c := range b.write.Commit {
+		if h.offsets[c.Group] == nil {
+			h.offsets[c.Group] = make(map[lease.Key]time.Duration)
+		}
+		h.offsets[c.Group][c.Offsets[0].Key] = h.now
+	}
+	for g, r := range b.records {
+		h.records[g] = storedAt{r, h.now}
 	}
 }
 
@@ -95,7 +231,7 @@ func (h *history) request() any {
 		member = rapid.SampledFrom(append([]string{""}, h.members...)).Draw(h.T, "member")
 	}
 	m := Membership{Group: group, MemberID: member, InstanceID: h.instances[member]}
-	if g := h.m.groups[group]; g != nil {
+	if g := h.m.classic(group); g != nil {
 		m.Generation = g.generation - int32(rapid.IntRange(0, 1).Draw(h.T, "behind"))
 	}
 	switch rapid.IntRange(0, 9).Draw(h.T, "kind") {
@@ -112,7 +248,13 @@ func (h *history) request() any {
 	case 7:
 		return &LeaveRequest{Group: group, Members: []LeavingMember{{MemberID: member, InstanceID: m.InstanceID}}}
 	case 8:
-		return &CommitRequest{Membership: m}
+		if rapid.Bool().Draw(h.T, "simple") {
+			m = Membership{Group: group, Generation: -1}
+		}
+		return &CommitRequest{Membership: m, Offsets: []metadata.CommittedOffset{{}}}
+	}
+	if rapid.IntRange(0, 4).Draw(h.T, "deletes") == 0 {
+		return &deleteRequest{group}
 	}
 	return &describeRequest{group}
 }
@@ -148,21 +290,32 @@ func (h *history) take(effects []effect) {
 	}
 	for _, e := range effects {
 		switch e := e.(type) {
+		case note:
+			continue
 		case reply:
-			h.answer(e)
-		case storeFetch:
-			delete(h.open, e.call)
+			if !e.held {
+				h.answer(e)
+				continue
+			}
+		case storeGroup:
+			if e.deleted {
+				h.beginAnew(e.group)
+			}
+			if g := h.m.classic(e.group); g != nil && g.state == CompletingRebalance && g.generation <= h.told[e.group] {
+				h.Fatalf("generation %d of %s begins after %d", g.generation, e.group, h.told[e.group])
+			}
 		}
+		h.queue = append(h.queue, e)
 	}
-	for id, g := range h.m.groups {
-		if g.generation < h.generations[id] {
-			h.Fatalf("generation of %s fell from %d to %d", id, h.generations[id], g.generation)
-		}
-		h.generations[id] = g.generation
-	}
-	for id := range h.generations {
-		if h.m.groups[id] == nil {
-			delete(h.generations, id) // forgotten: it begins anew
+}
+
+// beginAnew forgets the generations of a group that is deleted, and those of which
+// somebody is told later.
+func (h *history) beginAnew(group string) {
+	delete(h.told, group)
+	for c, request := range h.open {
+		if r, ok := request.(*JoinRequest); ok && r.Group == group {
+			h.open[c] = nil
 		}
 	}
 }
@@ -173,7 +326,13 @@ func (h *history) answer(e reply) {
 		h.Fatalf("a request was answered twice")
 	}
 	delete(h.open, e.call)
-	if r, ok := request.(*SyncRequest); ok && e.err == nil {
+	if e.err != nil {
+		return
+	}
+	switch r := request.(type) {
+	case *JoinRequest:
+		h.told[r.Group] = max(h.told[r.Group], e.answer.(JoinResponse).Generation)
+	case *SyncRequest:
 		key := fmt.Sprintf("%s %s %d", r.Group, r.MemberID, r.Generation)
 		got := string(e.answer.(SyncResponse).Assignment)
 		if before, ok := h.assigned[key]; ok && before != got {

@@ -90,10 +90,11 @@ func (g *group) completeJoin(now time.Duration) {
 		return
 	}
 	g.generation++
+	g.changed()
 	if len(g.members) == 0 {
 		g.protocol = ""
 		g.setState(Empty)
-		g.m.timers.schedule(&g.emptyTimer, now+g.m.cfg.EmptyGroupRetention)
+		g.emptySince = now
 		return
 	}
 	g.protocol = g.vote()
@@ -102,7 +103,16 @@ func (g *group) completeJoin(now time.Duration) {
 	for _, mb := range g.members {
 		g.answerJoin(mb, g.joined(mb, true), nil)
 		g.extend(now, mb)
-		mb.isNew, mb.unsynced = false, true
+		mb.isNew, mb.assignment = false, nil
+	}
+	g.awaitSyncs(now)
+}
+
+// awaitSyncs waits until all members have asked for their assignment, or for as
+// long as they may take.
+func (g *group) awaitSyncs(now time.Duration) {
+	for _, mb := range g.members {
+		mb.unsynced = true
 	}
 	g.unsynced = len(g.members)
 	g.m.timers.schedule(&g.syncTimer, now+g.rebalanceTimeout())
@@ -134,7 +144,7 @@ func (m *machine) sync(now time.Duration, c *call, r *SyncRequest) {
 		err = kerr.RebalanceInProgress
 	}
 	if err != nil {
-		m.reply(c, nil, err)
+		m.reply(r.Group, c, nil, err)
 		return
 	}
 	g.setSynced(mb)
@@ -142,7 +152,7 @@ func (m *machine) sync(now time.Duration, c *call, r *SyncRequest) {
 		m.timers.cancel(&g.syncTimer)
 	}
 	if g.state == Stable {
-		m.reply(c, g.assignment(mb), nil)
+		m.reply(r.Group, c, g.assignment(mb), nil)
 		return
 	}
 	g.answerSync(mb, kerr.RebalanceInProgress) // of a connection that the client has given up
@@ -159,6 +169,7 @@ func (g *group) assign(now time.Duration, assignments []Assignment) {
 		byMember[a.MemberID] = a.Data
 	}
 	g.setState(Stable)
+	g.changed()
 	for _, mb := range g.members {
 		mb.assignment = byMember[mb.id]
 		if g.answerSync(mb, nil) {

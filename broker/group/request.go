@@ -104,6 +104,21 @@ type LeavingMember struct {
 type CommitRequest struct {
 	Membership
 	Offsets []metadata.CommittedOffset
+	// MemberEpochs says that the client knows of KIP-848 and its codes
+	// (OffsetCommit v9 and later).
+	MemberEpochs bool
+}
+
+// FetchRequest asks for all positions of a group. MemberID and Epoch say who asks,
+// for groups of the consumer protocol; "" and -1 are anybody.
+type FetchRequest struct {
+	Group    string
+	MemberID string
+	Epoch    int32
+	// RequireStable asks for UNSTABLE_OFFSET_COMMIT of positions that an open
+	// transaction may change (KIP-447). There are no transactions yet, so that
+	// every position is stable.
+	RequireStable bool
 }
 
 // DeleteOffsetsRequest forgets positions of a group.
@@ -119,11 +134,11 @@ type Partition struct {
 	Topic string
 }
 
-// Requests that need no more than the group's name.
+// Requests that need no more than the group's name, or not even that.
 type (
-	fetchRequest    struct{ group string }
 	describeRequest struct{ group string }
 	deleteRequest   struct{ group string }
+	listRequest     struct{} // of a shard
 )
 
 // State is where a group is in the protocol.
@@ -170,8 +185,8 @@ type MemberDescription struct {
 type ListFilter struct {
 	States []string // Kafka's names, in any case
 	Types  []string // in any case
-	// Shards says for which shards groups that only the store knows are listed:
-	// those that clients are told to find here.
+	// Shards says which shards clients are told to find here. Groups of other
+	// shards are listed too while this agent coordinates them.
 	Shards func(lease.Key) bool
 }
 

@@ -53,7 +53,7 @@ func (s *shard) begin(body any) *call {
 		s.drop(kerr.NotCoordinator)
 	}
 	switch {
-	case s.closed, s.lease == nil && len(s.waiting) >= s.cfg.MaxWaiting:
+	case s.closed, s.lease == nil && len(s.waiting) >= s.cfg.MaxWaiting, s.full(body):
 		c.complete(nil, kerr.CoordinatorNotAvailable)
 	case s.lease == nil:
 		s.waiting = append(s.waiting, request{c, body})
@@ -62,6 +62,13 @@ func (s *shard) begin(body any) *call {
 		s.step(c, body)
 	}
 	return c
+}
+
+// full says that the store is too far behind for a request to be taken. A
+// heartbeat asks it for nothing.
+func (s *shard) full(body any) bool {
+	_, light := body.(*HeartbeatRequest)
+	return !light && len(s.queue) >= s.cfg.MaxWaiting
 }
 
 // step steps the machine under mu.
@@ -95,20 +102,19 @@ func (s *shard) apply(effects []effect) {
 	for _, e := range effects {
 		switch e := e.(type) {
 		case reply:
-			e.call.complete(e.answer, e.err)
+			if !e.held {
+				e.call.complete(e.answer, e.err)
+				continue
+			}
 		case note:
 			s.log.Info(e.what, "group", e.group, "generation", e.generation, "members", e.members, "reason", e.reason)
 			if e.what == stable {
 				s.metrics.rebalances.Inc()
 			}
-		default:
-			if len(s.queue) >= s.cfg.MaxWaiting {
-				fail([]effect{e}, kerr.CoordinatorNotAvailable)
-				continue
-			}
-			s.queue = append(s.queue, e)
-			signal(s.work)
+			continue
 		}
+		s.queue = append(s.queue, e)
+		signal(s.work)
 	}
 	s.count(s.machine.counts)
 }
@@ -145,40 +151,83 @@ func (s *shard) wanted() bool {
 }
 
 // acquire acquires the lease and steps what waits for it. The machine is kept
-// if it is that of the term before, which after names; else it starts empty.
+// if it is that of the term before, which after names; else it is made of what
+// is stored. That includes all that earlier terms have written: whatever had not
+// arrived when the lease was granted is fenced.
 func (s *shard) acquire(ctx context.Context, after int32) {
-	ctx, cancel := context.WithTimeout(ctx, s.cfg.AcquireTimeout)
-	defer cancel()
-	got := s.leases.Acquire(ctx, []lease.Key{s.key})[0]
-
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	var got lease.Acquired
+	_ = s.ask(ctx, s.cfg.AcquireTimeout, func(ctx context.Context) error {
+		got = s.leases.Acquire(ctx, []lease.Key{s.key})[0]
+		return got.Err
+	})
 	if got.Err != nil {
 		s.refuse(got.Err)
 		return
 	}
+	l := got.Lease
+	s.forgetUnless(l.LeaderEpoch() == after+1)
+	m, err := s.machine, error(nil) // nobody else changes it without a lease
+	if m == nil {
+		if m, err = s.load(ctx); err != nil {
+			s.leases.Lose(l, fmt.Errorf("%w: %w", errNotLoaded, err))
+			s.refuse(err)
+			return
+		}
+	}
+
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	waiting := s.waiting
 	s.waiting = nil
-	if s.machine != nil && got.Lease.LeaderEpoch() != after+1 {
-		s.drop(kerr.NotCoordinator) // another agent was the leader in between
-	}
-	if s.machine == nil {
-		s.machine = newMachine(&s.cfg)
-	}
-	s.lease = got.Lease
-	s.unwatch = context.AfterFunc(s.lease.Context(), func() { s.lost(got.Lease) })
+	s.lease, s.machine = l, m
+	s.unwatch = context.AfterFunc(l.Context(), func() { s.lost(l) })
+	s.count(m.counts)
 	for _, r := range waiting {
 		s.step(r.call, r.body)
 	}
 	signal(s.rearm)
 }
 
-// refuse answers what waits for a lease that was not granted, under mu.
+// errNotLoaded is why a term ends before anything was done in it.
+var errNotLoaded = errors.New("the groups can't be loaded")
+
+// forgetUnless forgets the groups of the last term, unless no other agent was the
+// leader in between.
+func (s *shard) forgetUnless(successive bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.machine != nil && !successive {
+		s.abandon(kerr.NotCoordinator)
+	}
+}
+
+// load makes a machine of what is stored.
+func (s *shard) load(ctx context.Context) (m *machine, err error) {
+	start := s.now()
+	err = s.ask(ctx, s.cfg.AcquireTimeout, func(ctx context.Context) error {
+		stored, err := s.groups.LoadGroups(ctx, s.key)
+		if err != nil {
+			return err
+		}
+		m, err = newMachine(&s.cfg, s.now(), stored)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	s.metrics.load.Observe((s.now() - start).Seconds())
+	s.log.Info("loaded a group coordinator's shard", "shard", s.key.Partition, "groups", len(m.groups), "members", m.counts.members)
+	return m, nil
+}
+
+// refuse answers what waits for a lease that was not granted, or of no use.
 func (s *shard) refuse(reason error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	err := kerr.NotCoordinator
 	if !errors.Is(reason, lease.ErrLeaseHeldByOther) {
 		err = kerr.CoordinatorNotAvailable
-		s.log.Warn("cannot acquire the lease of a group coordinator's shard", "shard", s.key.Partition, "error", reason)
+		s.log.Warn("cannot lead a group coordinator's shard", "shard", s.key.Partition, "error", reason)
 	}
 	s.drop(err)
 }
@@ -201,13 +250,20 @@ func (s *shard) drop(err error) {
 	for _, r := range s.waiting {
 		r.call.complete(nil, err)
 	}
+	s.abandon(err)
+	s.lease, s.unwatch, s.waiting = nil, nil, nil
+}
+
+// abandon forgets the machine and answers what waits for it or for the store,
+// under mu.
+func (s *shard) abandon(err error) {
 	if s.machine != nil {
 		for _, c := range s.machine.abandon() {
 			c.complete(nil, err)
 		}
 	}
 	fail(s.queue, err)
-	s.lease, s.unwatch, s.machine, s.waiting, s.queue = nil, nil, nil, nil, nil
+	s.machine, s.queue = nil, nil
 	s.count(counts{})
 }
 
@@ -219,18 +275,16 @@ func (s *shard) close() {
 	s.drop(kerr.CoordinatorNotAvailable)
 }
 
-// list returns the groups in memory.
-func (s *shard) list() []Listed {
+// leads says whether the agent holds the shard's lease.
+func (s *shard) leads() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.lease == nil {
-		return nil
-	}
-	return s.machine.list()
+	return s.lease != nil && s.lease.Held()
 }
 
-// errUncertain is why a term ends in which a change may still be made late.
-var errUncertain = errors.New("the outcome of a change of offsets is unknown")
+// errUncertain is why a term ends in which a change was not made, or may be made
+// late.
+var errUncertain = errors.New("a change of groups has failed or may still be made")
 
 // succeed ends the term of l, in which a statement may still be under way, and
 // acquires the next one, which fences it. It returns nil if the shard is lost.

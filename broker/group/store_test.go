@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -19,15 +20,16 @@ import (
 	"github.com/streamhouse/streamhouse/metadata"
 )
 
-// fakeStore is the leases and offsets of a cluster, in memory. Its fence is the
-// true one: offsets change only under the leadership of their shard.
+// fakeStore is the leases and groups of a cluster, in memory. Its fence is the
+// true one: groups change only under the leadership of their shard.
 type fakeStore struct {
 	mu      sync.Mutex
 	leases  map[lease.Key]*leaseRow
-	offsets map[string]map[lease.Key]metadata.CommittedOffset
-	trace   []string // the statements about offsets
+	groups  map[string]storedRow
+	offsets map[string]map[lease.Key]offsetRow
+	trace   []string // the statements about groups
 
-	// fault, if set, is asked before a statement about offsets is made. It may
+	// fault, if set, is asked before a statement about groups is made. It may
 	// block.
 	fault func(ctx context.Context, op string) fault
 }
@@ -36,6 +38,16 @@ type fakeStore struct {
 type fault struct {
 	err     error // what the caller is told
 	applied bool  // whether the statement is made all the same
+}
+
+type storedRow struct {
+	record string
+	at     time.Time
+}
+
+type offsetRow struct {
+	metadata.CommittedOffset
+	at time.Time
 }
 
 type leaseRow struct {
@@ -47,7 +59,8 @@ type leaseRow struct {
 func newFakeStore() *fakeStore {
 	return &fakeStore{
 		leases:  make(map[lease.Key]*leaseRow),
-		offsets: make(map[string]map[lease.Key]metadata.CommittedOffset),
+		groups:  make(map[string]storedRow),
+		offsets: make(map[string]map[lease.Key]offsetRow),
 	}
 }
 
@@ -108,7 +121,7 @@ func (f *fakeStore) takeOver(k lease.Key, agent string) {
 	row.term.LeaderEpoch++
 }
 
-// statement makes a statement about offsets, with its faults.
+// statement makes a statement about groups, with its faults.
 func (f *fakeStore) statement(ctx context.Context, op, what string, do func() error) error {
 	f.mu.Lock()
 	f.trace = append(f.trace, what)
@@ -136,54 +149,93 @@ func (f *fakeStore) fence(agent string, t lease.Term) error {
 	return nil
 }
 
-func (f *fakeStore) CommitOffsets(ctx context.Context, agent string, t lease.Term, commits []metadata.OffsetCommit) error {
-	return f.statement(ctx, "commit", fmt.Sprintf("commit %d", len(commits)), func() error {
+// described is a write in a trace.
+func described(w *metadata.GroupWrite) string {
+	var parts []string
+	for _, p := range []struct {
+		what string
+		n    int
+	}{{"delete", len(w.Delete)}, {"forget", len(w.DeleteOffsets)}, {"commit", len(w.Commit)}, {"save", len(w.Save)}} {
+		if p.n > 0 {
+			parts = append(parts, fmt.Sprintf("%s %d", p.what, p.n))
+		}
+	}
+	return strings.Join(parts, ", ")
+}
+
+func (f *fakeStore) WriteGroups(ctx context.Context, agent string, t lease.Term, w *metadata.GroupWrite) error {
+	return f.statement(ctx, "write", described(w), func() error {
 		if err := f.fence(agent, t); err != nil {
 			return err
 		}
-		for _, c := range commits {
+		for _, g := range w.Delete {
+			delete(f.groups, g)
+			delete(f.offsets, g)
+		}
+		for _, d := range w.DeleteOffsets {
+			for _, k := range d.Keys {
+				delete(f.offsets[d.Group], k)
+			}
+		}
+		for _, c := range w.Commit {
 			if f.offsets[c.Group] == nil {
-				f.offsets[c.Group] = make(map[lease.Key]metadata.CommittedOffset)
+				f.offsets[c.Group] = make(map[lease.Key]offsetRow)
 			}
 			for _, o := range c.Offsets {
-				f.offsets[c.Group][o.Key] = o
+				f.offsets[c.Group][o.Key] = offsetRow{o, time.Now()}
 			}
+		}
+		for _, r := range w.Save {
+			f.groups[r.Group] = storedRow{r.Record, time.Now()}
 		}
 		return nil
 	})
 }
 
+func (f *fakeStore) LoadGroups(ctx context.Context, shard lease.Key) (groups []metadata.StoredGroup, err error) {
+	err = f.statement(ctx, "load", "load", func() error {
+		for _, id := range slices.Sorted(maps.Keys(f.groups)) {
+			if row := f.groups[id]; metadata.GroupShard(id) == shard {
+				groups = append(groups, metadata.StoredGroup{
+					GroupRecord: metadata.GroupRecord{Group: id, Record: row.record}, Age: time.Since(row.at),
+				})
+			}
+		}
+		return nil
+	})
+	return groups, err
+}
+
 func (f *fakeStore) FetchOffsets(ctx context.Context, groups []string) (all [][]metadata.CommittedOffset, err error) {
 	err = f.statement(ctx, "fetch", fmt.Sprintf("fetch %d", len(groups)), func() error {
 		for _, g := range groups {
-			all = append(all, slices.SortedFunc(maps.Values(f.offsets[g]), func(a, b metadata.CommittedOffset) int { return a.Compare(b.Key) }))
+			var of []metadata.CommittedOffset
+			for _, row := range f.offsets[g] {
+				of = append(of, row.CommittedOffset)
+			}
+			slices.SortFunc(of, func(a, b metadata.CommittedOffset) int { return a.Compare(b.Key) })
+			all = append(all, of)
 		}
 		return nil
 	})
 	return all, err
 }
 
-func (f *fakeStore) DeleteOffsets(ctx context.Context, agent string, t lease.Term, group string, keys []lease.Key) error {
-	return f.statement(ctx, "delete", fmt.Sprintf("delete %d", len(keys)), func() error {
-		if err := f.fence(agent, t); err != nil {
-			return err
-		}
-		for _, k := range keys {
-			delete(f.offsets[group], k)
-		}
-		if keys == nil || len(f.offsets[group]) == 0 {
-			delete(f.offsets, group)
+// OldOffsets takes the topic of each partition for "t".
+func (f *fakeStore) OldOffsets(ctx context.Context, groups []string, age time.Duration) (all []metadata.OldOffsets, err error) {
+	err = f.statement(ctx, "old", fmt.Sprintf("old %d", len(groups)), func() error {
+		for _, g := range groups {
+			old := metadata.OldOffsets{Total: len(f.offsets[g])}
+			for k, row := range f.offsets[g] {
+				if time.Since(row.at) >= age {
+					old.Old = append(old.Old, metadata.OldOffset{Key: k, Topic: "t"})
+				}
+			}
+			all = append(all, old)
 		}
 		return nil
 	})
-}
-
-func (f *fakeStore) ListGroups(ctx context.Context) (groups []string, err error) {
-	err = f.statement(ctx, "list", "list", func() error {
-		groups = slices.Sorted(maps.Keys(f.offsets))
-		return nil
-	})
-	return groups, err
+	return all, err
 }
 
 // statements returns the statements made since the last call.

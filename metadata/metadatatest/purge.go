@@ -50,7 +50,7 @@ var purgeTests = []test{
 		kept := e.lead(e.agent, ttl, keys(other)...)[0]
 		e.commit(pr.batch(terms[0], 0, 5), pr.batch(terms[1], 0, 5), pr.batch(kept, 0, 5))
 		for _, k := range []lease.Key{terms[0].Key, kept.Key} {
-			e.ok(e.store.CommitOffsets(e.ctx, e.agent, group.shard, group.at(k, 3)))
+			e.commitAt(group, k, 3)
 		}
 		e.ok(e.store.DeleteTopic(e.ctx, topic.ID))
 		e.prunes(2 + 2 + 3 + 1 + 3) // extents, producers, leader epochs, a position

@@ -36,7 +36,7 @@ func Run(t *testing.T, open func(t testing.TB) (metadata.Store, Exec)) {
 		{"Read", readTests},
 		{"Log", logTests},
 		{"Producers", producerTests},
-		{"Offsets", offsetTests},
+		{"Groups", groupTests},
 		{"Objects", objectTests},
 		{"Prune", pruneTests},
 		{"Purge", purgeTests},

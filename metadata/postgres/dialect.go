@@ -45,6 +45,11 @@ func (dialect) ForUpdate() string { return "FOR NO KEY UPDATE" }
 // ForUpdateSkipLocked implements sqlstore.Dialect.
 func (dialect) ForUpdateSkipLocked() string { return "FOR UPDATE SKIP LOCKED" }
 
+// NewestSequence implements sqlstore.Dialect.
+func (dialect) NewestSequence() (string, func(*int32) any) {
+	return `p.last_sequences[cardinality(p.last_sequences)]`, func(sequence *int32) any { return sequence }
+}
+
 // Classify implements sqlstore.Dialect.
 func (dialect) Classify(err error) sqlstore.Class { return classify(err) }
 

@@ -3,6 +3,7 @@ package sqlite
 import (
 	"encoding/binary"
 	"errors"
+	"fmt"
 
 	"github.com/streamhouse/streamhouse/metadata"
 )
@@ -77,4 +78,29 @@ func decodeEntries(b []byte) ([]metadata.ProducerEntry, error) {
 		})
 	}
 	return entries, v.err
+}
+
+// NewestSequence implements sqlstore.Dialect.
+func (dialect) NewestSequence() (string, func(*int32) any) {
+	return `p.entries`, func(sequence *int32) any { return (*newestSequence)(sequence) }
+}
+
+// newestSequence scans the last sequence of a producer's newest batch.
+type newestSequence int32
+
+// Scan implements sql.Scanner.
+func (s *newestSequence) Scan(src any) error {
+	b, ok := src.([]byte)
+	if !ok {
+		return fmt.Errorf("a producer's entries of type %T: %w", src, errCorrupt)
+	}
+	entries, err := decodeEntries(b)
+	if err == nil && len(entries) == 0 {
+		err = errCorrupt
+	}
+	if err != nil {
+		return err
+	}
+	*s = newestSequence(entries[len(entries)-1].LastSequence)
+	return nil
 }

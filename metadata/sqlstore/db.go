@@ -97,6 +97,9 @@ type Dialect interface {
 	// ForUpdateSkipLocked is the same, but for rows that are locked already: they
 	// are left out, so that nothing is waited for.
 	ForUpdateSkipLocked() string
+	// NewestSequence returns an expression over a row p of the table producers,
+	// the last sequence of the newest batch, and what scans its value.
+	NewestSequence() (expr string, into func(*int32) any)
 	// Classify judges an error that DB returned. It is not called for nil.
 	Classify(err error) Class
 }

@@ -102,6 +102,50 @@ func (s *Store) AllocateProducerIDs(ctx context.Context, count int64) (first int
 	return first, err
 }
 
+// ActiveProducers implements metadata.Producers.
+func (s *Store) ActiveProducers(ctx context.Context, keys []lease.Key) ([][]metadata.ActiveProducer, error) {
+	topics, partitions := SplitKeys(keys, func(k lease.Key) lease.Key { return k })
+	input, args := s.d.Input("i", 1, KeyColumns...), s.args(nil, topics, partitions)
+	sequence, into := s.d.NewestSequence()
+	active := make([][]metadata.ActiveProducer, len(keys))
+	err := s.read(ctx, "active producers",
+		Stmt{
+			SQL: `SELECT i.ord FROM ` + input + `
+				JOIN partitions t ON t.topic_id = i.topic_id AND t.partition = i.partition`,
+			Args: args,
+			Each: func(r Row) error {
+				var ord int64
+				err := r.Scan(&ord)
+				active[ord-1] = []metadata.ActiveProducer{}
+				return err
+			},
+		},
+		Stmt{
+			SQL: `SELECT i.ord, p.producer_id, p.producer_epoch, p.updated_at, ` + sequence + ` FROM ` + input + `
+				JOIN producers p ON p.topic_id = i.topic_id AND p.partition = i.partition
+				WHERE p.updated_at > ` + s.d.Now() + fmt.Sprintf(" - %d", metadata.ProducerExpiry.Milliseconds()) + `
+				ORDER BY i.ord, p.producer_id`,
+			Args: args,
+			Each: func(r Row) error {
+				var (
+					ord int64
+					p   metadata.ActiveProducer
+				)
+				if err := r.Scan(&ord, &p.ID, &p.Epoch, &p.LastUse, into(&p.LastSequence)); err != nil {
+					return err
+				}
+				if active[ord-1] != nil { // else it was deleted before the first query, or made after it
+					active[ord-1] = append(active[ord-1], p)
+				}
+				return nil
+			},
+		})
+	if err != nil {
+		return nil, err
+	}
+	return active, nil
+}
+
 // ClaimOrphans implements metadata.Objects. Claim and commit insert the same
 // key, so that the second of them waits for the first and then yields; to ask
 // whether a commit has named an object would miss one in flight.

@@ -154,6 +154,39 @@ func (s *Store) AlterClusterConfigs(ctx context.Context, c metadata.ConfigChange
 	})
 }
 
+// AlterResourceConfigs implements metadata.Configs. The row stays when nothing is
+// left in it, so that watchers learn of it.
+func (s *Store) AlterResourceConfigs(ctx context.Context, res metadata.Resource, c metadata.ConfigChange) error {
+	of := []any{res.Type, res.Name}
+	return s.tx(ctx, "alter resource configs", func(tx Runner) error {
+		var configs string
+		err := tx.Run(ctx,
+			Stmt{
+				SQL: `INSERT INTO resource_configs (resource_type, resource_name, configs, changed_version)
+					VALUES ($1, $2, '{}', 0) ON CONFLICT DO NOTHING`,
+				Args: of,
+			},
+			Stmt{
+				SQL:  `SELECT configs FROM resource_configs WHERE resource_type = $1 AND resource_name = $2 ` + s.d.ForUpdate(),
+				Args: of,
+				Each: func(r Row) error { return r.Scan(&configs) },
+			})
+		if err != nil {
+			return err
+		}
+		if configs, err = changeConfigs(configs, c); err != nil {
+			return refuse(err)
+		}
+		return tx.Run(ctx,
+			Stmt{SQL: bumpVersion},
+			Stmt{
+				SQL: `UPDATE resource_configs SET configs = $3, changed_version = ` + versionNow + `
+					WHERE resource_type = $1 AND resource_name = $2`,
+				Args: append(of[:2:2], configs),
+			})
+	})
+}
+
 // changeConfigs applies a change to stored configs.
 func changeConfigs(stored string, c metadata.ConfigChange) (string, error) {
 	configs, err := decodeConfigs(stored)

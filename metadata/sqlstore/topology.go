@@ -27,7 +27,7 @@ func (s *Store) Topology(ctx context.Context, since int64) (*metadata.Topology, 
 	if since > t.Version {
 		since = 0 // not a version of this database: begin again
 	}
-	if err := s.read(ctx, "topology", topicsStmt(t, since), leadersStmt(t, since)); err != nil {
+	if err := s.read(ctx, "topology", topicsStmt(t, since), leadersStmt(t, since), resourcesStmt(t, since)); err != nil {
 		return nil, err
 	}
 	return t, nil
@@ -114,6 +114,27 @@ func leadersStmt(t *metadata.Topology, since int64) Stmt {
 				t.Leaders = append(t.Leaders, l)
 			}
 			return nil
+		},
+	}
+}
+
+func resourcesStmt(t *metadata.Topology, since int64) Stmt {
+	return Stmt{
+		SQL: `SELECT resource_type, resource_name, configs FROM resource_configs
+			WHERE changed_version > $1 AND (configs <> '{}' OR $1 > 0) ORDER BY resource_type, resource_name`,
+		Args: []any{since},
+		Each: func(r Row) error {
+			var (
+				res     metadata.ResourceConfigs
+				configs string
+			)
+			err := r.Scan(&res.Type, &res.Name, &configs)
+			if err != nil {
+				return err
+			}
+			res.Configs, err = decodeConfigs(configs)
+			t.Resources = append(t.Resources, res)
+			return err
 		},
 	}
 }
