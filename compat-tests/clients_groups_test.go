@@ -153,8 +153,8 @@ func (g *growingTopic) rebalance(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := stays.Commit(ctx); err != nil {
-		return fmt.Errorf("commit: %w", err)
+	if err := stays.Commit(ctx); err != nil && !errors.Is(err, clients.ErrCommitsItself) {
+		return errors.Join(fmt.Errorf("commit: %w", err), stays.Leave(ctx))
 	}
 	goes, err := g.join(ctx, group)
 	if err != nil {
@@ -164,7 +164,7 @@ func (g *growingTopic) rebalance(ctx context.Context) error {
 		return err
 	}
 	for _, m := range []*member{stays, goes} {
-		if err := m.Commit(ctx); err != nil {
+		if err := m.Commit(ctx); err != nil && !errors.Is(err, clients.ErrCommitsItself) {
 			return fmt.Errorf("commit, as two: %w", err)
 		}
 	}

@@ -3,16 +3,19 @@ package clients
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
 	"os/exec"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/streamhouse/streamhouse/compat-tests/scenario"
 )
 
-// Kcat is kcat, one run of it an operation.
+// Kcat is kcat, one run of it an operation, or a member. Its producer is idempotent, which it is not by default.
 type Kcat struct {
 	lacking
 	bootstrap []string
@@ -25,8 +28,22 @@ func NewKcat(bootstrap []string) *Kcat { return &Kcat{bootstrap: bootstrap} }
 
 func (k *Kcat) Name() string { return "kcat" }
 
-// Version is that of the package.
-func (k *Kcat) Version() string { return "1.7.1" }
+// Version is that of the program and of the library that it is linked with.
+func (k *Kcat) Version() string { return kcatVersion() }
+
+var kcatVersion = sync.OnceValue(func() string {
+	out, err := exec.Command("kcat", "-V").Output()
+	if err != nil {
+		return "unknown"
+	}
+	var numbers []string
+	for _, name := range []string{"Version", "librdkafka"} {
+		if match := regexp.MustCompile(name + ` ([0-9.]+)`).FindSubmatch(out); match != nil {
+			numbers = append(numbers, string(match[1]))
+		}
+	}
+	return strings.Join(numbers, " with librdkafka ")
+})
 
 // Profile: kcat has no option for a timestamp, drops empty lines, and wants names for headers.
 func (k *Kcat) Profile() scenario.Profile { return scenario.Profile{Codecs: scenario.Codecs} }
@@ -42,6 +59,23 @@ func (k *Kcat) CreateTopic(ctx context.Context, topic string, configs map[string
 func (k *Kcat) List(ctx context.Context, topic string) (string, error) {
 	out, err := k.run(ctx, nil, "-L", "-t", topic)
 	return string(out), err
+}
+
+// PartitionCount is from kcat -L too, as JSON.
+func (k *Kcat) PartitionCount(ctx context.Context, topic string) (int, error) {
+	out, err := k.run(ctx, nil, "-L", "-J", "-t", topic)
+	if err != nil {
+		return 0, err
+	}
+	var listed struct {
+		Topics []struct {
+			Partitions []struct{} `json:"partitions"`
+		} `json:"topics"`
+	}
+	if err := json.Unmarshal(out, &listed); err != nil || len(listed.Topics) != 1 {
+		return 0, fmt.Errorf("kcat -L printed %.300q: %w", out, err)
+	}
+	return len(listed.Topics[0].Partitions), nil
 }
 
 // Delimiters of kcat's input and output, which no generated record contains.
@@ -71,7 +105,7 @@ func (k *Kcat) Produce(ctx context.Context, topic, codec string, records []scena
 		}
 		args := append([]string{
 			"-P", "-t", topic, "-z", codec, "-K", keyDelimiter, "-D", recordDelimiter,
-			"-X", "acks=all", "-X", "message.max.bytes=" + strconv.Itoa(scenario.MaxMessageBytes),
+			"-X", "enable.idempotence=true", "-X", "message.max.bytes=" + strconv.Itoa(scenario.MaxMessageBytes),
 		}, options...)
 		if _, err := k.run(ctx, &input, args...); err != nil {
 			return nil, err
@@ -213,10 +247,14 @@ func parseHeaders(s string) []scenario.Header {
 	return headers
 }
 
+// command is a run of kcat. -F keeps it from reading its user's configuration.
+func (k *Kcat) command(ctx context.Context, args ...string) *exec.Cmd {
+	return exec.CommandContext(ctx, "kcat", append([]string{"-F", "/dev/null", "-b", strings.Join(k.bootstrap, ",")}, args...)...)
+}
+
 // run runs kcat quietly and returns its standard output.
 func (k *Kcat) run(ctx context.Context, input *bytes.Buffer, args ...string) ([]byte, error) {
-	// -F keeps kcat from reading its user's configuration.
-	cmd := exec.CommandContext(ctx, "kcat", append([]string{"-F", "/dev/null", "-q", "-b", strings.Join(k.bootstrap, ",")}, args...)...)
+	cmd := k.command(ctx, append([]string{"-q"}, args...)...)
 	if input != nil {
 		cmd.Stdin = input
 	}

@@ -28,6 +28,27 @@ func TestParseKcatOutput(t *testing.T) {
 	}
 }
 
+func TestParseKcatRebalances(t *testing.T) {
+	const prefix = "% Group g rebalanced (memberid rdkafka-1): "
+	tests := []struct {
+		line     string
+		assigned []int32
+		ok       bool
+	}{
+		{prefix + "assigned: t [2], t [0]", []int32{2, 0}, true},
+		{prefix + "assigned: ", nil, true},
+		{prefix + "revoked: t [2]", nil, true},
+		{"% Reached end of topic t [0] at offset 1", nil, false},
+		{"", nil, false},
+	}
+	for _, test := range tests {
+		assigned, ok := parseRebalance(test.line)
+		if ok != test.ok || !reflect.DeepEqual(assigned, test.assigned) {
+			t.Errorf("%q: %v, %t", test.line, assigned, ok)
+		}
+	}
+}
+
 func FuzzParseKcatOutput(f *testing.F) {
 	f.Add([]byte("0 7 1700 2 5\nk1a\nb|cn=v" + recordDelimiter))
 	f.Add([]byte("0 7 1700 2 9999999\nk1"))
