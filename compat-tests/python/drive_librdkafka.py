@@ -36,6 +36,8 @@ from driver import (
     serve,
 )
 
+VERSION = f"{confluent_kafka.libversion()[0]} (confluent-kafka {confluent_kafka.__version__})"
+
 
 def encode_message(message):
     if message.error():
@@ -56,8 +58,7 @@ class Driver:
         self.admin = AdminClient(self.config)
 
     def version(self, _):
-        version = f"{confluent_kafka.libversion()[0]} (confluent-kafka {confluent_kafka.__version__})"
-        return {"version": version, "codecs": ["none", "gzip", "snappy", "lz4", "zstd"]}
+        return {"version": VERSION, "codecs": ["none", "gzip", "snappy", "lz4", "zstd"]}
 
     def consumer(self, **config):
         return Consumer(self.config | {"enable.auto.commit": False, "fetch.message.max.bytes": MAX_BYTES} | config)
@@ -231,4 +232,5 @@ def take(consumer, count):
     return records
 
 
-serve(Driver(sys.argv[1]))
+if __name__ == "__main__":
+    serve(Driver(sys.argv[1]))
