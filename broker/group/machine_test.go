@@ -125,6 +125,7 @@ func (tr *transcript) run(_ *testing.T, d *datadriven.TestData) string {
 			tr.cfg.MaxSize = a.int("max-size")
 		}
 		tr.cfg.InitialRebalanceDelay = a.duration("initial-delay", tr.cfg.InitialRebalanceDelay)
+		tr.cfg.OffsetsRetention = a.duration("retention", tr.cfg.OffsetsRetention)
 		tr.slow = a.has("slow-store")
 		return ""
 	case "advance":
