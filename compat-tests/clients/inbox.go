@@ -11,9 +11,9 @@ import (
 	"github.com/streamhouse/streamhouse/compat-tests/scenario"
 )
 
-// inbox stands between the goroutines of a client that pushes records and the Member whose Poll takes them. It has no
-// buffer of its own: a goroutine waits until Poll takes its record, so that a rebalance has nothing to throw away but
-// what waits. Its methods are safe for concurrent use.
+// inbox stands between the goroutines of a client that pushes records and the Member whose Poll takes them. It is small,
+// and its goroutines wait when it is full. What is stale, after a rebalance or a seek, is dropped when it is taken. Its
+// methods are safe for concurrent use.
 type inbox struct {
 	records chan delivery
 
@@ -43,7 +43,10 @@ const none = -1
 // errNotAssigned tells that a member has no such partition now.
 var errNotAssigned = errors.New("the partition is not assigned")
 
-func newInbox() *inbox { return &inbox{records: make(chan delivery)} }
+func newInbox() *inbox {
+	const buffered = 100 // so that one Poll returns more than one record
+	return &inbox{records: make(chan delivery, buffered)}
+}
 
 // assign begins a generation that owns the partitions. Claims of past generations are worth nothing from then on.
 func (b *inbox) assign(partitions ...int32) {
@@ -62,7 +65,7 @@ func (b *inbox) claimOf(partition int32) *claim {
 	return b.claims[partition]
 }
 
-// put hands a record of the claim to Poll, and waits until Poll takes it. It returns false if ctx ended first.
+// put leaves a record of the claim for Poll, as soon as there is space. It returns false if ctx ended first.
 func (b *inbox) put(ctx context.Context, c *claim, r scenario.Record) bool {
 	select {
 	case b.records <- delivery{c, r}:
