@@ -23,17 +23,18 @@ const (
 	closePanic       closeReason = "panic"       // a handler panicked
 	closeShutdown    closeReason = "shutdown"    // the server ends
 	closeTooMany     closeReason = "too_many"    // over the limit of connections
+	closeReplaced    closeReason = "replaced"    // idle when there were too many
 )
 
 var closeReasons = []closeReason{
 	closePeer, closeIdle, closeSlow, closeBadFrame, closeBadRequest,
-	closeUnsupported, closeHandler, closePanic, closeShutdown, closeTooMany,
+	closeUnsupported, closeHandler, closePanic, closeShutdown, closeTooMany, closeReplaced,
 }
 
 // level is how loudly an end is logged: what a peer may do at will is quiet.
 func (r closeReason) level() slog.Level {
 	switch r {
-	case closePeer, closeIdle, closeShutdown:
+	case closePeer, closeIdle, closeShutdown, closeReplaced:
 		return slog.LevelDebug
 	case closePanic:
 		return slog.LevelError

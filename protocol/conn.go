@@ -9,6 +9,7 @@ import (
 	"os"
 	"runtime/debug"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -24,6 +25,7 @@ var past = time.Unix(1, 0)
 // exchange is a request and its reply on their way through a connection.
 type exchange struct {
 	req  Request
+	held holding       // of request memory
 	done chan struct{} // closed when resp and err are final; nil if they are
 
 	resp kmsg.Response
@@ -66,6 +68,8 @@ type conn struct {
 	stopReading context.CancelCauseFunc
 
 	waits sync.WaitGroup // of Later and LaterNone
+
+	lastUsed atomic.Int64 // ns since 1970 at which a request was last answered, or the connection began
 }
 
 // serveConn serves one connection until it ends, under base, whose end cuts it
@@ -79,6 +83,7 @@ func (s *Server) serveConn(base context.Context, nc net.Conn) {
 		slots: make(chan struct{}, s.cfg.MaxInFlightPerConn),
 		queue: make(chan *exchange, s.cfg.MaxInFlightPerConn),
 	}
+	c.lastUsed.Store(time.Now().UnixNano())
 	defer context.AfterFunc(base, func() { nc.Close() })()
 	c.ctx, c.cancel = context.WithCancelCause(base)
 	defer c.cancel(nil)
@@ -92,6 +97,8 @@ func (s *Server) serveConn(base context.Context, nc net.Conn) {
 		extend: func() error { return c.extendRead(s.cfg.ReadTimeout) },
 	}
 
+	s.places.add(c)
+	defer s.places.remove(c)
 	written := make(chan struct{})
 	go func() {
 		defer close(written)
@@ -136,19 +143,17 @@ func (c *conn) next() (*exchange, HandlerFunc, *closeError) {
 	if err != nil {
 		return nil, nil, err
 	}
-	// The size is read before a slot is awaited, so that a peer that leaves with
-	// all its slots taken is noticed.
+	if err := c.frames.begun(size); err != nil {
+		return nil, nil, ioError(c.reading, err)
+	}
+	// The request has begun to arrive before a slot is awaited, so that a peer that
+	// leaves with all its slots taken is noticed.
 	select {
 	case c.slots <- struct{}{}:
 	case <-c.reading.Done():
 		return nil, nil, ioError(c.reading, c.reading.Err())
 	}
-	x := &exchange{req: Request{Size: size, responses: &c.responses}}
-	if err := c.memory.Acquire(c.reading, int64(size)); err != nil {
-		<-c.slots
-		return nil, nil, ioError(c.reading, err)
-	}
-	c.metrics.requestMemory.Add(float64(size))
+	x := &exchange{req: Request{Size: size, responses: &c.responses}, held: holding{of: c.memory}}
 	handle, err := c.receive(x)
 	if err != nil {
 		c.release(x)
@@ -182,20 +187,40 @@ func (c *conn) awaitFrame() (int, *closeError) {
 
 // receive reads x's body and decodes it.
 func (c *conn) receive(x *exchange) (HandlerFunc, *closeError) {
-	frame, err := c.frames.body(x.req.Size)
+	frame, err := c.frames.body(x.req.Size, func(have int) (int, error) { return c.room(x, have) })
 	if err != nil {
 		return nil, ioError(c.reading, err)
 	}
 	c.metrics.requestBytes.Add(float64(len(frame)))
 	x.req.Received = time.Now()
 	x.req.Conn, x.req.ClientID = c.info, c.clientID
-	handle, why := c.router.decode(frame, &x.req)
+	handle, why := c.router.decode(frame, &x.req, func(decoded int) *closeError {
+		if decoded <= freeExpansion {
+			return nil
+		}
+		// As much again for an answer that names all that was asked for.
+		if err := x.held.grow(c.reading, 2*int64(decoded)); err != nil {
+			return ioError(c.reading, err)
+		}
+		return nil
+	})
 	if why != nil {
 		return nil, why
 	}
 	c.clientID = x.req.ClientID
 	c.apis[x.req.Key].requests.Inc()
 	return handle, nil
+}
+
+// room takes memory for x's body, of which have bytes were read, and returns how
+// large its buffer may be.
+func (c *conn) room(x *exchange, have int) (int, error) {
+	size := roomy(x.req.Size, have)
+	if x.held.tryGrow(int64(size - have)) {
+		return size, nil
+	}
+	size = scarce(x.req.Size, max(have, c.frames.br.Buffered()))
+	return size, x.held.grow(c.reading, int64(size-have))
 }
 
 // begin calls the handler and puts the reply into its place. An error is the end
@@ -281,8 +306,8 @@ func (c *conn) finish(x *exchange) {
 
 // release returns x's slot and memory.
 func (c *conn) release(x *exchange) {
-	c.metrics.requestMemory.Sub(float64(x.req.Size))
-	c.memory.Release(int64(x.req.Size))
+	x.held.release()
+	c.lastUsed.Store(time.Now().UnixNano())
 	c.responses.left.Add(x.req.reserved)
 	<-c.slots
 }

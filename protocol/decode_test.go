@@ -62,7 +62,7 @@ func TestCountsThatLie(t *testing.T) {
 				for _, lie := range lies {
 					f := append(bytes.Clone(frame[:at]), lie...)
 					f = append(f, frame[min(at+1, len(frame)):]...)
-					everything().decode(f, new(Request))
+					everything().decode(f, new(Request), anyRoom)
 					frames++
 				}
 			}
@@ -84,10 +84,10 @@ func TestCheckBoundsWhatDecodingTakes(t *testing.T) {
 		b = append(b, bytes.Repeat([]byte{1, 0}, topics)...)
 		return append(b, 0, 0, 0, 0)
 	}
-	if _, err := l.check(metadata(1000)); err != nil {
+	if _, _, err := l.check(metadata(1000)); err != nil {
 		t.Errorf("a small body: %v", err)
 	}
-	if _, err := l.check(metadata(1_000_000)); !errors.Is(err, errExpands) {
+	if _, _, err := l.check(metadata(1_000_000)); !errors.Is(err, errExpands) {
 		t.Errorf("a large body: %v", err)
 	}
 }
@@ -124,7 +124,7 @@ func TestCheckErrors(t *testing.T) {
 		"known tagged field lies":     {fetch, replica(17, append(make([]byte, 12), 0xff, 0xff, 0xff, 0xff, 0x0f)...), errShort},
 	}
 	for name, test := range tests {
-		if _, err := test.l.check(test.body); !errors.Is(err, test.want) {
+		if _, _, err := test.l.check(test.body); !errors.Is(err, test.want) {
 			t.Errorf("%s: %v, want %v", name, err, test.want)
 		}
 	}
@@ -161,6 +161,9 @@ func TestALargeBodyIsReadWhole(t *testing.T) {
 	}
 }
 
+// anyRoom is room for all that is decoded.
+func anyRoom(int) *closeError { return nil }
+
 // readAll reads frames until an error, which it returns.
 func readAll(r io.Reader, each func(frame []byte)) error {
 	f := frameReader{br: bufio.NewReaderSize(r, readBuffer), max: 100 << 20, extend: func() error { return nil }}
@@ -169,7 +172,10 @@ func readAll(r io.Reader, each func(frame []byte)) error {
 		if err != nil {
 			return err
 		}
-		frame, err := f.body(size)
+		if err := f.begun(size); err != nil {
+			return err
+		}
+		frame, err := f.body(size, func(have int) (int, error) { return roomy(size, have), nil })
 		if err != nil {
 			return err
 		}
@@ -195,7 +201,7 @@ func FuzzFrame(f *testing.F) {
 		bytes := allocated(func() {
 			readAll(bytes.NewReader(stream), func(frame []byte) {
 				var req Request
-				if handle, err := r.decode(frame, &req); (handle == nil) != (err != nil) {
+				if handle, err := r.decode(frame, &req, anyRoom); (handle == nil) != (err != nil) {
 					t.Fatalf("handler and error: %v", err)
 				} else if err == nil {
 					decoded = append(decoded, req)
@@ -210,7 +216,7 @@ func FuzzFrame(f *testing.F) {
 			again := req.Body.AppendTo(nil)
 			l, err := layoutOf(req.Key, req.Body.GetVersion())
 			if err == nil {
-				_, err = l.check(again)
+				_, _, err = l.check(again)
 			}
 			if err != nil {
 				t.Errorf("%s: encoded again: %v\n%x", fmt.Sprintf("%#v", req.Body), err, again)
@@ -234,7 +240,7 @@ func produceFrame(records int) []byte {
 func TestRecordBytesAliasTheFrame(t *testing.T) {
 	frame := produceFrame(1000)[4:]
 	var req Request
-	if _, err := everything().decode(frame, &req); err != nil {
+	if _, err := everything().decode(frame, &req, anyRoom); err != nil {
 		t.Fatal(err)
 	}
 	records := req.Body.(*kmsg.ProduceRequest).Topics[0].Partitions[0].Records
@@ -252,7 +258,7 @@ func BenchmarkDecodeProduce(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		req := Request{ClientID: "test"}
-		if _, err := r.decode(frame, &req); err != nil {
+		if _, err := r.decode(frame, &req, anyRoom); err != nil {
 			b.Fatal(err)
 		}
 	}
@@ -264,7 +270,7 @@ func BenchmarkCheckProduce(b *testing.B) {
 	l := everything().find(0).layouts[12]
 	b.ReportAllocs()
 	for b.Loop() {
-		if _, err := l.check(body); err != nil {
+		if _, _, err := l.check(body); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -7,11 +7,12 @@
 //
 //	peer ──> reader ──> handler ──> queue ──> writer ──> peer
 //	            │           └── Later: wait ──┘
-//	            └ slot, then memory, then body
+//	            └ slot, then memory as the body arrives
 //
 // The reader takes a frame's size, a slot (requests in flight on this
-// connection), the size's worth of request memory (over all connections), and
-// only then the body. It decodes and calls the handler, so handlers begin in the
+// connection), and then the body, for whose bytes it takes request memory (over
+// all connections) as they arrive: what a peer only claims to send is nobody's
+// loss. It decodes and calls the handler, so handlers begin in the
 // order in which the peer sent. What a handler must wait for runs on a goroutine
 // of its own, and the reader goes on; the writer sends replies in request order
 // and never delays one that is ready. Slot and memory return when the reply was

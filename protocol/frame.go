@@ -13,14 +13,17 @@ const (
 	// minHeader is the bytes of the shortest request header: key, version and
 	// correlation id.
 	minHeader = 8
-	// firstAlloc is the largest body that is allocated on the word of its size
-	// field alone. It holds an ordinary Produce (Java's max.request.size is 1 MiB).
+	// firstAlloc is the largest body that is allocated at once, while memory is
+	// plentiful. It holds an ordinary Produce (Java's max.request.size is 1 MiB).
 	firstAlloc = 1<<20 + 64<<10
 	// probe is how much of a larger one is allocated first, and growth by how many
 	// times when that is full: a client that puts the batches of many partitions
 	// into one request is paid for with one copy of the probe.
 	probe  = 128 << 10
 	growth = 64
+	// scarceGrowth is by how many times a body may grow while memory is scarce. Peers
+	// that only claim to send much must not keep it from others.
+	scarceGrowth = 8
 	// progressBytes is how much of a body must arrive within one read timeout.
 	progressBytes = 1 << 20
 )
@@ -67,15 +70,42 @@ func guess(b []byte) string {
 	return ""
 }
 
-// body reads n bytes, allocating as they arrive: never more than firstAlloc, or
-// growth+1 times what the peer has really sent. What it only claims beyond that
-// is in the bound of the memory of all requests, so the step may be a large one.
-func (f *frameReader) body(n int) ([]byte, error) {
-	size := n
-	if n > firstAlloc {
-		size = probe
+// begun waits until a body of n bytes is in the buffer, or as much of it as the
+// buffer holds. Until then it costs no memory but the connection's own.
+func (f *frameReader) begun(n int) error {
+	want := min(n, f.br.Size())
+	if f.br.Buffered() >= want {
+		return nil
 	}
-	buf := make([]byte, size)
+	if err := f.extend(); err != nil {
+		return err
+	}
+	_, err := f.br.Peek(want)
+	if errors.Is(err, io.EOF) {
+		err = io.ErrUnexpectedEOF
+	}
+	return err
+}
+
+// roomy is how large the buffer of a body of n bytes may be while memory is
+// plentiful, given that have of them have arrived.
+func roomy(n, have int) int {
+	switch {
+	case have > 0:
+		return min(n, growth*have)
+	case n > firstAlloc:
+		return probe
+	}
+	return n
+}
+
+// scarce is roomy while memory is scarce. have is not 0.
+func scarce(n, have int) int { return min(n, scarceGrowth*have) }
+
+// body reads n bytes. Its buffer is as large as room says, given how many bytes
+// were read, until it is full.
+func (f *frameReader) body(n int, room func(have int) (int, error)) ([]byte, error) {
+	var buf []byte
 	for read := 0; ; {
 		for read < len(buf) {
 			piece := buf[read:min(read+progressBytes, len(buf))]
@@ -96,7 +126,11 @@ func (f *frameReader) body(n int) ([]byte, error) {
 		if read == n {
 			return buf, nil
 		}
-		grown := make([]byte, min(n, growth*len(buf)))
+		size, err := room(read)
+		if err != nil {
+			return nil, err
+		}
+		grown := make([]byte, size)
 		copy(grown, buf)
 		buf = grown
 	}

@@ -74,11 +74,13 @@ const (
 )
 
 // check says whether body begins with a whole message of the layout that is
-// safe to decode, and returns what follows the message.
-func (l *layout) check(body []byte) (rest []byte, err error) {
-	w := walker{buf: body, flexible: l.flexible, budget: min(freeExpansion+maxExpansion*len(body), maxDecoded)}
+// safe to decode. It returns what follows the message, and into how many bytes of
+// Go values the message decodes, its strings and bytes not counted.
+func (l *layout) check(body []byte) (rest []byte, decoded int, err error) {
+	budget := min(freeExpansion+maxExpansion*len(body), maxDecoded)
+	w := walker{buf: body, flexible: l.flexible, budget: budget}
 	err = w.structure(l)
-	return w.buf, err
+	return w.buf, budget - w.budget, err
 }
 
 // walker goes over a message without decoding it. buf is what is left.

@@ -82,11 +82,11 @@ func TestLayoutsAcceptWhatKmsgEncodes(t *testing.T) {
 				fill(rnd, reflect.ValueOf(req).Elem())
 				req.SetVersion(version)
 				body := req.AppendTo(nil)
-				if rest, err := l.check(append(body, 7)); err != nil || !bytes.Equal(rest, []byte{7}) {
+				if rest, _, err := l.check(append(body, 7)); err != nil || !bytes.Equal(rest, []byte{7}) {
 					t.Fatalf("check: %x is left, %v\n%#v\n%x", rest, err, req, body)
 				}
 				for cut := range body {
-					if _, err := l.check(body[:cut]); err == nil {
+					if _, _, err := l.check(body[:cut]); err == nil {
 						t.Fatalf("the first %d bytes were accepted\n%#v\n%x", cut, req, body)
 					}
 				}

@@ -108,8 +108,9 @@ func (e *entry) serves(version int16) bool {
 }
 
 // decode fills req's fields of the wire from a frame and returns the handler for
-// it. req.ClientID may be what the client id probably is, to save a copy.
-func (r *Router) decode(frame []byte, req *Request) (HandlerFunc, *closeError) {
+// it. req.ClientID may be what the client id probably is, to save a copy. room is
+// called before the body is decoded into that many bytes of Go values.
+func (r *Router) decode(frame []byte, req *Request, room func(decoded int) *closeError) (HandlerFunc, *closeError) {
 	h, err := parseHeader(frame)
 	if err != nil {
 		return nil, closing(closeBadRequest, err)
@@ -136,8 +137,12 @@ func (r *Router) decode(frame []byte, req *Request) (HandlerFunc, *closeError) {
 	if req.ClientID != string(clientID) {
 		req.ClientID = string(clientID)
 	}
-	if _, err := e.layouts[h.version-e.MinVersion].check(body); err != nil {
+	_, decoded, err := e.layouts[h.version-e.MinVersion].check(body)
+	if err != nil {
 		return nil, closing(closeBadRequest, fmt.Errorf("%s v%d: %w", kmsg.NameForKey(h.key), h.version, err))
+	}
+	if err := room(decoded); err != nil {
+		return nil, err
 	}
 	if err := req.Body.ReadFrom(body); err != nil {
 		return nil, closing(closeBadRequest, fmt.Errorf("decode %s v%d: %w", kmsg.NameForKey(h.key), h.version, err))

@@ -9,8 +9,6 @@ import (
 	"sync"
 	"syscall"
 	"time"
-
-	"golang.org/x/sync/semaphore"
 )
 
 // ServerConfig bounds what peers may take. A zero field means its default.
@@ -25,18 +23,20 @@ type ServerConfig struct {
 	MaxInFlightPerConn int
 
 	// MaxRequestMemory is how many bytes of requests, over all connections, may be
-	// begun and not yet answered. Requests wait their turn, in order of arrival,
-	// before their bodies are read. One larger than this closes its connection.
-	// Decoded fields other than record bytes come on top: at most 8 times a
-	// request's size and 64 MiB. Default 512 MiB.
+	// begun and not yet answered, with what they decode to and what their answers
+	// name. Requests wait their turn, in order of arrival, before more of their
+	// bodies is read; one at a time may exceed this, so that one always gets on. One
+	// whose size is larger than this closes its connection. Default 512 MiB.
 	MaxRequestMemory int64
 
 	// MaxResponseMemory is how many bytes of responses, over all connections,
 	// requests may reserve until they are written. Default 256 MiB.
 	MaxResponseMemory int64
 
-	// MaxConnections is how many connections may be open. Further ones are closed
-	// at once. Default 10,000.
+	// MaxConnections is how many connections may be open. A further one takes the
+	// place of the one that has been idle for longest, if that is more than a second;
+	// else it is closed at once. Default 10,000, and fewer if the process may not have
+	// so many files open.
 	MaxConnections int
 
 	// IdleTimeout ends a connection on which nothing is asked and nothing is
@@ -79,9 +79,9 @@ type Server struct {
 	apis    []apiMetrics // by key
 	log     *slog.Logger
 
-	memory    *semaphore.Weighted // bytes of requests in flight
-	responses budget              // bytes of their responses
-	places    chan struct{}       // a token for each open connection
+	memory    *memory // of requests in flight
+	responses budget  // bytes of their responses
+	places    *places
 
 	drain context.Context // ended by Shutdown: no more reading
 	force context.Context // ended when Shutdown's time is over: no more anything
@@ -93,10 +93,7 @@ type Server struct {
 	serving sync.WaitGroup
 }
 
-var (
-	errShutdown = errors.New("the server shuts down")
-	errTooMany  = errors.New("too many connections")
-)
+var errShutdown = errors.New("the server shuts down")
 
 // NewServer makes a server; see [Server.Serve].
 func NewServer(cfg ServerConfig, router *Router, metrics *Metrics, log *slog.Logger) *Server {
@@ -104,8 +101,8 @@ func NewServer(cfg ServerConfig, router *Router, metrics *Metrics, log *slog.Log
 	s := &Server{
 		cfg: cfg, router: router, metrics: metrics, log: log,
 		apis:   make([]apiMetrics, len(router.entries)),
-		memory: semaphore.NewWeighted(cfg.MaxRequestMemory),
-		places: make(chan struct{}, cfg.MaxConnections),
+		memory: newMemory(cfg.MaxRequestMemory, metrics.requestMemory.Add),
+		places: newPlaces(cfg.MaxConnections, maxDescriptors(), log),
 	}
 	s.responses.left.Store(cfg.MaxResponseMemory)
 	for _, k := range router.supported {
@@ -152,14 +149,12 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 			return fmt.Errorf("accept on %s: %w", l.Addr(), err)
 		}
 		s.metrics.accepted.Inc()
-		select {
-		case s.places <- struct{}{}:
-		default:
+		if !s.take(base) {
 			s.closed(nc, closing(closeTooMany, errTooMany))
 			continue
 		}
 		conns.Go(func() {
-			defer func() { <-s.places }()
+			defer s.places.leave()
 			s.serveConn(base, nc)
 		})
 	}

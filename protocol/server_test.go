@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"io"
+	"log/slog"
 	"net"
+	"strings"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -97,6 +99,48 @@ func TestTooManyConnections(t *testing.T) {
 		next.send(1, heartbeat("a"))
 		next.want(1)
 	})
+}
+
+func TestANewConnectionTakesThePlaceOfAnIdleOne(t *testing.T) {
+	g := newGate("poll")
+	inBubble(t, ServerConfig{MaxConnections: 3}, map[int16]HandlerFunc{keyHeartbeat: g.handle}, func(t *testing.T, f *fixture) {
+		polling, silent, begun := f.dial(), f.dial(), f.dial()
+		polling.send(1, heartbeat("poll"))
+		begun.out <- frameOf(heartbeat("half"), 1)[:10]
+		<-time.After(leastIdle / 2) // the bubble's clock
+		silent.send(1, heartbeat("x"))
+		silent.want(1)
+		f.dial().wantEnd() // nobody is idle for long enough
+		f.wantClosed(closeTooMany, 1)
+		<-time.After(leastIdle + 1)
+		next := f.dial()
+		begun.wantEnd() // it has been idle for longer than silent
+		f.wantClosed(closeReplaced, 1)
+		other := f.dial()
+		silent.wantEnd()
+		f.wantClosed(closeReplaced, 2)
+		for _, c := range []*client{next, other} {
+			c.send(1, heartbeat("x"))
+			c.want(1)
+		}
+		g.open("poll")
+		polling.want(1)
+		f.wantLog("all places for connections are taken")
+	})
+}
+
+func TestPlacesLeaveDescriptorsToOthers(t *testing.T) {
+	log := new(logBuffer)
+	logger := slog.New(slog.NewTextHandler(log, nil))
+	if n := cap(newPlaces(10_000, 1024, logger).free); n != 768 || !strings.Contains(log.String(), "ulimit") {
+		t.Errorf("%d connections with 1024 descriptors: %s", n, log)
+	}
+	if n := cap(newPlaces(10_000, maxDescriptors(), logger).free); n > maxDescriptors() {
+		t.Errorf("%d connections with %d descriptors", n, maxDescriptors())
+	}
+	if n := cap(newPlaces(10, 1024, logger).free); n != 10 {
+		t.Errorf("%d connections where 10 are asked for", n)
+	}
 }
 
 // flakyListener fails at first with errs.

@@ -146,7 +146,7 @@ func settingsTable(s *Settings) []setting {
 		{"kafka.num_partitions", integer(&s.Kafka.NumPartitions), "Partitions of topics that are created without a number of them (num.partitions)."},
 		{"kafka.max_request_bytes", size(&s.Kafka.MaxRequestBytes), "The largest request (socket.request.max.bytes)."},
 		{"kafka.max_request_memory", size(&s.Kafka.MaxRequestMemory), "Memory of all requests that are not answered yet. Connections are not read beyond it."},
-		{"kafka.max_connections", integer(&s.Kafka.MaxConnections), "Connections that may be open; further ones are closed at once."},
+		{"kafka.max_connections", integer(&s.Kafka.MaxConnections), "Connections that may be open, if the limit of open files allows it. A further one takes the place of the one that has been idle for longest."},
 
 		{"log.level", choice(&s.Log.Level, "debug", "info", "warn", "error"), "Least level that is logged: debug, info, warn or error."},
 		{"log.format", choice(&s.Log.Format, "text", "json"), "Format of the log, on standard error: text or json."},
