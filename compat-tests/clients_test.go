@@ -51,6 +51,7 @@ var clientKinds = map[string]startClient{
 	"kcat":         inProcess(clients.NewKcat),
 	"librdkafka":   clients.NewLibrdkafka,
 	"sarama":       inProcess(clients.NewSarama),
+	"sarama-2.8":   inProcess(clients.NewOldSarama),
 }
 
 // inProcess is for clients that need nothing but an address.

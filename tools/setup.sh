@@ -16,6 +16,7 @@ have gcc || missing+=(gcc libc6-dev) # the race detector links with it
 have java || missing+=(default-jdk-headless)
 have mvn || missing+=(maven)
 python3 -c 'import venv, ensurepip' 2>/dev/null || missing+=(python3 python3-venv)
+have node && have npm || missing+=(nodejs npm)
 
 if [[ ${#missing[@]} -eq 0 ]]; then
 	exit 0

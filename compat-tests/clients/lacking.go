@@ -2,10 +2,8 @@ package clients
 
 import "context"
 
-// lacking is what a client embeds that has none of this.
+// lacking is what a client embeds that administrates nothing.
 type lacking struct{}
-
-func (lacking) PartitionCount(context.Context, string) (int, error) { return 0, ErrUnsupported }
 
 func (lacking) CreatePartitions(context.Context, string, int) error { return ErrUnsupported }
 
@@ -24,5 +22,3 @@ func (lacking) DescribeGroup(context.Context, string) (string, int, error) {
 }
 
 func (lacking) DeleteGroup(context.Context, string) error { return ErrUnsupported }
-
-func (lacking) Join(context.Context, string, string) (Member, error) { return nil, ErrUnsupported }

@@ -15,21 +15,32 @@ import (
 	"github.com/streamhouse/streamhouse/compat-tests/scenario"
 )
 
-// Sarama is sarama, with an idempotent producer, and speaking the newest protocol that it knows: it takes what it is
-// told, and would speak that of Kafka 2.8 otherwise.
+// Sarama is sarama, with an idempotent producer.
 type Sarama struct {
 	bootstrap []string
+	name      string
+	protocol  sarama.KafkaVersion
 }
 
 var _ Client = (*Sarama)(nil)
 
-// NewSarama returns a client that connects anew for each operation.
-func NewSarama(bootstrap []string) *Sarama {
-	metrics.UseNilMetrics = true // their clock is a goroutine that never ends
-	return &Sarama{bootstrap: bootstrap}
+// NewSarama returns a client that speaks the newest protocol that it knows. It connects anew for each operation.
+func NewSarama(bootstrap []string) *Sarama { return newSarama(bootstrap, "sarama", sarama.MaxVersion) }
+
+// NewOldSarama returns a client that speaks the protocol of Kafka 2.8, as sarama does unless it is told otherwise.
+func NewOldSarama(bootstrap []string) *Sarama {
+	return newSarama(bootstrap, "sarama-2.8", sarama.DefaultVersion)
 }
 
-func (s *Sarama) Name() string { return "sarama" }
+func newSarama(bootstrap []string, name string, protocol sarama.KafkaVersion) *Sarama {
+	stopMetrics()
+	return &Sarama{bootstrap: bootstrap, name: name, protocol: protocol}
+}
+
+// stopMetrics keeps sarama from its metrics, whose clock is a goroutine that never ends.
+var stopMetrics = sync.OnceFunc(func() { metrics.UseNilMetrics = true })
+
+func (s *Sarama) Name() string { return s.name }
 
 func (s *Sarama) Version() string { return moduleVersion("github.com/IBM/sarama") }
 
@@ -41,7 +52,7 @@ func (s *Sarama) Close() error { return nil }
 
 func (s *Sarama) config() *sarama.Config {
 	config := sarama.NewConfig()
-	config.Version = sarama.MaxVersion
+	config.Version = s.protocol
 	config.ClientID = "compat"
 	config.Producer.Idempotent = true
 	config.Net.MaxOpenRequests = 1 // as idempotence demands

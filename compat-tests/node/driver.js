@@ -23,6 +23,7 @@ const MAX_BYTES = 8 << 20
 const SESSION_MS = 6000
 const REBALANCE_MS = 5000
 const HEARTBEAT_MS = 500
+const FETCH_WAIT_MS = 100 // closing a consumer waits for its last fetch
 const BUFFERED = 500 // records of a partition that wait for poll
 
 const COMPRESSION = {
@@ -355,7 +356,7 @@ class Driver {
       rebalanceTimeout: REBALANCE_MS,
       heartbeatInterval: HEARTBEAT_MS,
       maxBytesPerPartition: MAX_BYTES,
-      maxWaitTimeInMs: HEARTBEAT_MS,
+      maxWaitTimeInMs: FETCH_WAIT_MS,
     })
   }
 
