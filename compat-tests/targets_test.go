@@ -2,6 +2,7 @@ package compattests
 
 import (
 	"context"
+	"flag"
 	"fmt"
 	"os"
 	"strconv"
@@ -19,6 +20,14 @@ import (
 
 // TestMain writes the report of the run to the file that COMPAT_REPORT names.
 func TestMain(m *testing.M) {
+	// What runs in parallel here are other programs, which wait for each other most of the time: more than there are
+	// cores can be at work.
+	const parallel = "10"
+	flag.Parse()
+	if err := flag.Set("test.parallel", parallel); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
 	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
 		if err := finish(); err != nil {
 			fmt.Fprintln(os.Stderr, err)
