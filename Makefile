@@ -15,7 +15,7 @@ LINT       := go tool -modfile=$(CURDIR)/tools/lint/go.mod
 each       := for module in $(MODULES); do (cd $$module &&
 go_files   := find . -name '.?*' -prune -o -name '*.go' -print0
 
-.PHONY: run build test prepare setup check tools bench fuzz lint docs clean
+.PHONY: run build test prepare setup check tools bench compat-all fuzz lint docs clean
 
 run: ## start an agent: SQLite and a folder, Kafka on 127.0.0.1:9092
 	go run ./cmd/streamhouse agent
@@ -50,6 +50,11 @@ bench: $(CACHE)/s3server tools setup ## Go benchmarks with real servers, then en
 	$(CACHE)/testenv go test -run '^$$' -bench . -benchmem ./...
 	cd compat-tests && go test -run '^$$' -bench . -benchtime 1x -timeout 20m ./bench $(BENCHFLAGS)
 
+compat-all: $(CACHE)/s3server tools setup ## all clients and tools, also what takes minutes; writes docs/COMPATIBILITY.md
+	status=0; (cd compat-tests && COMPAT_ALL=1 COMPAT_REPORT=report/last.json \
+		../$(CACHE)/testenv go test -count 1 -timeout 60m .) || status=$$?; \
+		$(MAKE) --no-print-directory docs; exit $$status
+
 fuzz: ## each fuzz target for FUZZTIME
 	@grep -ro --include='*_test.go' '^func Fuzz[A-Za-z0-9_]*' $(filter-out $(MODULES:%=%/),$(wildcard */)) | \
 		sed -E 's|/[^/]*:func | |' | while read -r folder target; do \
@@ -62,9 +67,11 @@ lint: check ## staticcheck and gofumpt too
 	@unformatted=$$($(go_files) | xargs -0 $(LINT) gofumpt -l); \
 		if [[ -n $$unformatted ]]; then echo "not formatted (gofumpt -w):"; echo "$$unformatted"; exit 1; fi
 
-docs: ## generate the configuration reference
+docs: ## generate the configuration reference, and the compatibility page of the last compat-all
 	go run ./cmd/streamhouse config --reference >docs/CONFIGURATION.md.new
 	mv docs/CONFIGURATION.md.new docs/CONFIGURATION.md
+	cd compat-tests && go run ./report/document >../docs/COMPATIBILITY.md.new
+	mv docs/COMPATIBILITY.md.new docs/COMPATIBILITY.md
 
 clean: ## remove all that was built
 	rm -rf bin .cache

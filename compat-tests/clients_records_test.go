@@ -25,12 +25,12 @@ func (r *clientRun) records(t *testing.T) {
 	}
 	for codec, name := range scenario.Codecs {
 		if !slices.Contains(r.Profile().Codecs, name) {
-			by := report.Client{Name: r.Name(), Version: r.Version()}
-			report.Unsupported(r.target.name, by, featureRecords+name, "the client does not have the codec")
+			report.Unsupported(r.target.name, r.by(), featureRecords+name, "the client does not have the codec")
 			continue
 		}
 		r.feature(t, featureRecords+name, func(ctx context.Context) error { return r.write(ctx, codec) })
 	}
+	r.feature(t, featureCreation, r.creation)
 	r.feature(t, featureOffsets, r.offsets)
 	r.feature(t, featureSeekTime, r.seekTime)
 	r.feature(t, featureResume, r.resume)

@@ -21,6 +21,7 @@ const clientTimeout = 3 * time.Minute
 const (
 	featureRecords      = "records with headers and timestamps, " // and the codec
 	featureIdempotent   = "idempotent producer"
+	featureCreation     = "topic created by its first record"
 	featureOffsets      = "offsets by timestamp"
 	featureSeekTime     = "seek by timestamp"
 	featureResume       = "group: commit, restart, resume"
@@ -130,11 +131,15 @@ func (r *clientRun) end() error {
 	return r.Close()
 }
 
+// by is the client as the report names it.
+func (r *clientRun) by() report.Client {
+	return report.Client{Name: r.Name(), Version: r.Version()}
+}
+
 // feature runs and notes the test of a feature. A test that meets ErrUnsupported returns it.
 func (r *clientRun) feature(t *testing.T, name string, test func(ctx context.Context) error) {
 	t.Helper()
-	by := report.Client{Name: r.Name(), Version: r.Version()}
-	report.Attempt(t, r.target.name, by, name, func(t *testing.T) string {
+	report.Attempt(t, r.target.name, r.by(), name, func(t *testing.T) string {
 		err := test(deadline(t, clientTimeout))
 		if errors.Is(err, clients.ErrUnsupported) {
 			return err.Error()

@@ -1,7 +1,7 @@
 // Package clients drives different Kafka clients through one interface, so that one scenario runs on all of them.
 //
-// franz-go is called directly and kcat is run once an operation. The Java client and librdkafka live in a small program
-// of their language (java/Driver.java, python/driver.py) which reads one request a line from its standard input and
+// Clients in Go are called directly, and kcat is run. Each of the others lives in a small program of its language
+// (java/Driver.java, python/drive_*.py, node/driver.js) which reads one request a line from its standard input and
 // writes one answer a line to its standard output, both JSON; Request and Response describe them.
 package clients
 

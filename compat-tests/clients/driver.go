@@ -21,9 +21,10 @@ import (
 // Request is what a driver program is asked: one JSON object a line. Op names the method of Client, the other fields
 // are its arguments. Bytes are in base64.
 //
-// The operations are version, which is asked first and tells the codecs too, createTopic, partitionCount, createPartitions, topicConfigs, alterTopicConfig,
-// deleteTopic, groups, describeGroup, deleteGroup, produce, offsets, read and readGroup; join, which names a new member,
-// and poll, assignment, commit, seek, pause, resume and leave of the member of that name.
+// The operations are version, which is asked first and tells the codecs too, createTopic, partitionCount,
+// createPartitions, topicConfigs, alterTopicConfig, deleteTopic, groups, describeGroup, deleteGroup, produce, offsets,
+// read and readGroup; join, which names a new member, and poll, assignment, commit, seek, pause, resume and leave of the
+// member of that name.
 type Request struct {
 	Op         string            `json:"op"`
 	Topic      string            `json:"topic"`

@@ -18,7 +18,7 @@ func TestDocumentIsThatOfTheLastReport(t *testing.T) {
 		t.Fatal(err)
 	}
 	if string(document) != last.Markdown() {
-		t.Error("docs/COMPATIBILITY.md is not what report/last.json and report/limits.go make: make compat-docs")
+		t.Error("docs/COMPATIBILITY.md is not what report/last.json and report/limits.go make of it: run make docs")
 	}
 }
 

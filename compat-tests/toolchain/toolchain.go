@@ -1,5 +1,5 @@
-// Package toolchain provides the programs that the tests need and that are not ours: Apache Kafka's jars and a Python
-// with confluent-kafka. They come from Maven Central and PyPI the first time and from the repository's .cache folder
+// Package toolchain provides the programs that the tests need and that are not ours: jars of Apache Kafka, and Python and
+// Node with clients. They come from Maven Central, PyPI and npm the first time and from the repository's .cache folder
 // afterwards. A file lock makes concurrent test processes wait for one download instead of racing.
 package toolchain
 
