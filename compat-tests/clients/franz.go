@@ -60,6 +60,7 @@ func (f *Franz) Produce(ctx context.Context, topic, codec string, records []scen
 	err := f.connect(func(client *kgo.Client) error {
 		return client.ProduceSync(ctx, produced...).FirstErr()
 	},
+		kgo.AllowAutoTopicCreation(),
 		kgo.RecordPartitioner(kgo.ManualPartitioner()),
 		kgo.ProducerBatchCompression(compression[codec]),
 		kgo.ProducerBatchMaxBytes(scenario.MaxMessageBytes/2),

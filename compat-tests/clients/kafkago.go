@@ -66,6 +66,8 @@ func (k *KafkaGo) Produce(ctx context.Context, topic, codec string, records []sc
 		RequiredAcks: kafka.RequireAll,
 		BatchBytes:   scenario.MaxMessageBytes / 2,
 		BatchTimeout: 10 * time.Millisecond,
+
+		AllowAutoTopicCreation: true,
 		Balancer: kafka.BalancerFunc(func(m kafka.Message, _ ...int) int {
 			return int(m.WriterData.(index).partition)
 		}),

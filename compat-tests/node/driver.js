@@ -256,7 +256,16 @@ class Driver {
 
   async createTopic({ topic, partitions, configs }) {
     const configEntries = Object.entries(configs || {}).map(([name, value]) => ({ name, value }))
-    await this.admin.createTopics({ topics: [{ topic, numPartitions: partitions, replicationFactor: -1, configEntries }] })
+    try {
+      await this.admin.createTopics({
+        topics: [{ topic, numPartitions: partitions, replicationFactor: -1, configEntries }],
+      })
+    } catch (error) {
+      // KafkaJS has created the topic, and looks for its leaders: too early, now and then, for Apache Kafka.
+      if (error.type !== 'UNKNOWN_TOPIC_OR_PARTITION') {
+        throw error
+      }
+    }
   }
 
   async partitionCount({ topic }) {
