@@ -28,7 +28,8 @@ type Client interface {
 	// Join makes a new member of the group, which subscribes to the topic and begins where the group stands, or at the
 	// beginning. It need not have its assignment yet. ErrUnsupported if the client has no groups.
 	Join(ctx context.Context, topic, group string) (Member, error)
-	Admin
+	TopicAdmin
+	GroupAdmin
 	// Close ends the client.
 	Close() error
 }
@@ -49,8 +50,8 @@ type Reader interface {
 	ReadGroup(ctx context.Context, topic, group string, n int) ([]scenario.Record, error)
 }
 
-// Admin is what a client can administrate. Each method may return ErrUnsupported.
-type Admin interface {
+// TopicAdmin is how a client administrates topics. Each method may return ErrUnsupported.
+type TopicAdmin interface {
 	// CreateTopic creates a topic with scenario.Partitions partitions.
 	CreateTopic(ctx context.Context, topic string, configs map[string]string) error
 	// PartitionCount returns how many partitions a topic has.
@@ -63,6 +64,10 @@ type Admin interface {
 	// of a topic set this one and retention.ms=-1.
 	AlterTopicConfig(ctx context.Context, topic, name, value string) error
 	DeleteTopic(ctx context.Context, topic string) error
+}
+
+// GroupAdmin is how a client administrates groups. Each method may return ErrUnsupported.
+type GroupAdmin interface {
 	// Groups lists the names of all groups.
 	Groups(ctx context.Context) ([]string, error)
 	// DescribeGroup returns a group's state, as Kafka names it, and the number of its members.
