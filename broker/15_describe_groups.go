@@ -3,7 +3,6 @@ package broker
 import (
 	"context"
 	"errors"
-	"fmt"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -32,8 +31,6 @@ func (b *Broker) describeGroups(_ context.Context, req *protocol.Request) protoc
 			if errors.Is(err, kerr.GroupIDNotFound) {
 				if r.Version < 6 {
 					err = nil
-				} else {
-					err = &requestError{kerr.GroupIDNotFound, fmt.Sprintf("Group %s not found.", id)}
 				}
 			} else if err != nil {
 				answer.State = ""

@@ -28,7 +28,7 @@ func (b *Broker) listGroups(_ context.Context, req *protocol.Request) protocol.R
 		for _, g := range groups {
 			answer := kmsg.NewListGroupsResponseGroup()
 			answer.Group, answer.ProtocolType = g.Group, g.ProtocolType
-			answer.GroupState, answer.GroupType = g.State.String(), group.ClassicType
+			answer.GroupState, answer.GroupType = g.State.String(), g.Type
 			resp.Groups = append(resp.Groups, answer)
 		}
 		return resp

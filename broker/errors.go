@@ -8,6 +8,7 @@ import (
 
 	"github.com/streamhouse/streamhouse/broker/config"
 	"github.com/streamhouse/streamhouse/broker/fetch"
+	"github.com/streamhouse/streamhouse/broker/group"
 	"github.com/streamhouse/streamhouse/broker/ingest"
 	"github.com/streamhouse/streamhouse/broker/partition"
 	"github.com/streamhouse/streamhouse/lease"
@@ -119,6 +120,8 @@ func errorMessage(err error) *string {
 	message := kerr.TypedErrorForCode(errorCode(err)).Description
 	if e, ok := errors.AsType[*requestError](err); ok {
 		message = e.message
+	} else if r, ok := errors.AsType[*group.Refusal](err); ok {
+		message = r.Message
 	} else if errors.Is(err, config.ErrInvalid) {
 		message = err.Error()
 	}

@@ -45,7 +45,7 @@ func newBenchCluster(b *testing.B) *benchCluster {
 	leases := lease.NewManager(store, "a", lease.DefaultConfig(), lease.NewMetrics(prometheus.NewRegistry()), log)
 	cfg := DefaultConfig()
 	cfg.InitialRebalanceDelay = 50 * time.Millisecond
-	c.Coordinator = NewCoordinator(store, leases, "a", cfg, NewMetrics(prometheus.NewRegistry()), log)
+	c.Coordinator = NewCoordinator(store, leases, noTopics, "a", cfg, NewMetrics(prometheus.NewRegistry()), log)
 	ctx, end := context.WithCancel(context.Background())
 	var parts sync.WaitGroup
 	parts.Go(func() { _ = leases.Run(ctx) })

@@ -18,7 +18,7 @@ func benchAgent(b *testing.B) *Coordinator {
 	leases := lease.NewManager(f, "a", lease.DefaultConfig(), lease.NewMetrics(prometheus.NewRegistry()), log)
 	cfg := DefaultConfig()
 	cfg.InitialRebalanceDelay = 0
-	c := NewCoordinator(f, leases, "a", cfg, NewMetrics(prometheus.NewRegistry()), log)
+	c := NewCoordinator(f, leases, noTopics, "a", cfg, NewMetrics(prometheus.NewRegistry()), log)
 	ctx, end := context.WithCancel(context.Background())
 	var parts sync.WaitGroup
 	parts.Go(func() { _ = leases.Run(ctx) })

@@ -29,6 +29,23 @@ type Config struct {
 	// (offsets.retention.check.interval.ms).
 	RetentionCheckInterval time.Duration
 
+	// ConsumerHeartbeatInterval is how often members of the consumer protocol are
+	// told to be heard of (KIP-848; group.consumer.heartbeat.interval.ms).
+	ConsumerHeartbeatInterval time.Duration
+	// ConsumerSessionTimeout is after how long without a heartbeat they are taken
+	// for gone (group.consumer.session.timeout.ms).
+	ConsumerSessionTimeout time.Duration
+	// ConsumerMaxSize is the largest number of members of a group of the consumer
+	// protocol (group.consumer.max.size).
+	ConsumerMaxSize int
+	// ConsumerAssignors are the names of the assignors that members may ask for,
+	// of which the first is the default; at least one
+	// (group.consumer.assignors).
+	ConsumerAssignors []string
+	// ConsumerMigrationPolicy says in which directions groups with members may
+	// change their protocol (group.consumer.migration.policy).
+	ConsumerMigrationPolicy MigrationPolicy
+
 	// StoreTimeout bounds one request to the metadata store
 	// (offsets.commit.timeout.ms).
 	StoreTimeout time.Duration
@@ -53,8 +70,15 @@ func DefaultConfig() Config {
 		MaxMetadataBytes:       4096,
 		OffsetsRetention:       7 * 24 * time.Hour,
 		RetentionCheckInterval: 10 * time.Minute,
-		StoreTimeout:           5 * time.Second,
-		AcquireTimeout:         10 * time.Second,
-		MaxWaiting:             10_000,
+
+		ConsumerHeartbeatInterval: 5 * time.Second,
+		ConsumerSessionTimeout:    45 * time.Second,
+		ConsumerMaxSize:           10_000,
+		ConsumerAssignors:         []string{"uniform", "range"},
+		ConsumerMigrationPolicy:   MigrateBoth,
+
+		StoreTimeout:   5 * time.Second,
+		AcquireTimeout: 10 * time.Second,
+		MaxWaiting:     10_000,
 	}
 }

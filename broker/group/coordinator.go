@@ -41,6 +41,7 @@ type Leases interface {
 type Coordinator struct {
 	groups  metadata.Groups
 	leases  Leases
+	topics  func() Topics
 	agentID string
 	cfg     Config
 	metrics *Metrics
@@ -51,10 +52,12 @@ type Coordinator struct {
 	rearm  chan struct{} // has an element if a timer may be due before all known
 }
 
-// NewCoordinator makes a coordinator. The configuration must be valid.
-func NewCoordinator(groups metadata.Groups, leases Leases, agentID string, cfg Config, m *Metrics, log *slog.Logger) *Coordinator {
+// NewCoordinator makes a coordinator. The configuration must be valid. topics
+// returns the cluster's topics as they are known now, without waiting; a view is at
+// least the same as the one before.
+func NewCoordinator(groups metadata.Groups, leases Leases, topics func() Topics, agentID string, cfg Config, m *Metrics, log *slog.Logger) *Coordinator {
 	c := &Coordinator{
-		groups: groups, leases: leases, agentID: agentID, cfg: cfg, metrics: m, log: log,
+		groups: groups, leases: leases, topics: topics, agentID: agentID, cfg: cfg, metrics: m, log: log,
 		start: time.Now(),
 		rearm: make(chan struct{}, 1),
 	}
@@ -116,6 +119,12 @@ func (c *Coordinator) begin(group string, body any) *call {
 	return c.shards[metadata.GroupShard(group).Partition].begin(body)
 }
 
+// areText says whether the strings are what they were after they were stored, as
+// part of a group's record.
+func areText(strings ...string) bool {
+	return !slices.ContainsFunc(strings, func(s string) bool { return !utf8.ValidString(s) })
+}
+
 // refusedCall is a call that was answered at once.
 func refusedCall(err error) *call {
 	c := newCall()
@@ -137,6 +146,8 @@ func (c *Coordinator) Join(r JoinRequest) Pending[JoinResponse] {
 		return refused[JoinResponse](kerr.InvalidGroupID)
 	case r.SessionTimeout < c.cfg.MinSessionTimeout || r.SessionTimeout > c.cfg.MaxSessionTimeout:
 		return refused[JoinResponse](kerr.InvalidSessionTimeout)
+	case !areText(r.MemberID, r.InstanceID):
+		return refused[JoinResponse](kerr.InvalidRequest)
 	}
 	if r.MemberID == "" {
 		r.ClientID = strings.ToValidUTF8(r.ClientID, "?") // it is part of a name that is stored as text
@@ -172,6 +183,38 @@ func (c *Coordinator) Leave(r LeaveRequest) Pending[[]error] {
 		return refused[[]error](kerr.InvalidGroupID)
 	}
 	return Pending[[]error]{c.begin(r.Group, &r)}
+}
+
+// ConsumerHeartbeat is how members of the consumer protocol join, stay in, learn
+// of their assignment and leave (KIP-848). Errors are INVALID_GROUP_ID,
+// INVALID_REQUEST, UNSUPPORTED_ASSIGNOR, INVALID_REGULAR_EXPRESSION,
+// GROUP_ID_NOT_FOUND, GROUP_MAX_SIZE_REACHED, UNRELEASED_INSTANCE_ID,
+// UNKNOWN_MEMBER_ID, FENCED_INSTANCE_ID and FENCED_MEMBER_EPOCH; many are a
+// *Refusal.
+func (c *Coordinator) ConsumerHeartbeat(r ConsumerHeartbeatRequest) Pending[ConsumerHeartbeatResponse] {
+	regex := ""
+	if r.Regex != nil {
+		regex = *r.Regex
+	}
+	switch {
+	case r.Group == "":
+		return refused[ConsumerHeartbeatResponse](kerr.InvalidGroupID)
+	case r.Assignor != "" && !slices.Contains(c.cfg.ConsumerAssignors, r.Assignor):
+		return refused[ConsumerHeartbeatResponse](refuse(kerr.UnsupportedAssignor, "ServerAssignor %s is not supported. Supported assignors: %s.",
+			r.Assignor, strings.Join(c.cfg.ConsumerAssignors, ", ")))
+	case !areText(r.MemberID, r.InstanceID, r.Rack, r.ClientID, r.ClientHost, regex) || !areText(r.Topics...):
+		return refused[ConsumerHeartbeatResponse](kerr.InvalidRequest)
+	}
+	if r.MemberID == "" {
+		r.newMemberID = uuid.NewString()
+	}
+	return Pending[ConsumerHeartbeatResponse]{c.begin(r.Group, &r)}
+}
+
+// ConsumerDescribe returns a group of the consumer protocol with its members. The
+// error is GROUP_ID_NOT_FOUND, a *Refusal.
+func (c *Coordinator) ConsumerDescribe(group string) Pending[ConsumerDescription] {
+	return Pending[ConsumerDescription]{c.begin(group, &consumerDescribeRequest{group})}
 }
 
 // Commit stores offsets. The answer has an error for each: nil, or
@@ -225,7 +268,7 @@ func (c *Coordinator) List(ctx context.Context, f ListFilter) ([]Listed, error) 
 		all = append(all, groups...)
 	}
 	all = slices.DeleteFunc(all, func(g Listed) bool {
-		return !selects(f.States, g.State.String()) || !selects(f.Types, ClassicType)
+		return !selects(f.States, g.State.String()) || !selects(f.Types, g.Type)
 	})
 	slices.SortFunc(all, func(a, b Listed) int { return cmp.Compare(a.Group, b.Group) })
 	return all, nil

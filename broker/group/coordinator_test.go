@@ -46,9 +46,11 @@ func TestGroupForms(t *testing.T) {
 		noError(t, testutil.GatherAndCompare(a.reg, strings.NewReader(`
 # HELP streamhouse_group_groups Groups that this agent coordinates and has in memory, by state.
 # TYPE streamhouse_group_groups gauge
+streamhouse_group_groups{state="Assigning"} 0
 streamhouse_group_groups{state="CompletingRebalance"} 0
 streamhouse_group_groups{state="Empty"} 0
 streamhouse_group_groups{state="PreparingRebalance"} 0
+streamhouse_group_groups{state="Reconciling"} 0
 streamhouse_group_groups{state="Stable"} 1
 # HELP streamhouse_group_members Members of the groups that this agent coordinates.
 # TYPE streamhouse_group_members gauge
@@ -502,7 +504,7 @@ func TestWaitingRequestsAreBounded(t *testing.T) {
 			wait(t, p)
 		}
 
-		late := NewCoordinator(f, a.manager, "a", a.cfg, a.metrics, a.log) // does not run: nobody acquires
+		late := NewCoordinator(f, a.manager, noTopics, "a", a.cfg, a.metrics, a.log) // does not run: nobody acquires
 		for i := range 3 {
 			p := late.Fetch(FetchRequest{Group: "g"})
 			if i < 2 != undecided(p) {

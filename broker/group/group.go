@@ -435,7 +435,7 @@ func (mb *member) same(protocols []Protocol) bool {
 
 // listed implements coordinated.
 func (g *group) listed() Listed {
-	return Listed{Group: g.id, ProtocolType: g.protocolType, State: g.state}
+	return Listed{Group: g.id, ProtocolType: g.protocolType, State: g.state, Type: ClassicType}
 }
 
 func (g *group) describe() Description {

@@ -12,13 +12,24 @@ import (
 // in which order.
 func (m *machine) join(now time.Duration, c *call, r *JoinRequest) {
 	r.Protocols = distinct(r.Protocols)
+	old := m.consumer(r.Group)
+	if old != nil && len(old.members) > 0 {
+		old.classicJoin(now, c, r)
+		return
+	}
 	g := m.classic(r.Group)
 	if g == nil {
 		if r.MemberID != "" {
 			m.reply(r.Group, c, nil, kerr.UnknownMemberID)
 			return
 		}
+		if old != nil {
+			old.discard()
+		}
 		g = m.newGroup(now, r.Group)
+		if old != nil {
+			g.changed() // it has other members now, and the same positions
+		}
 		defer g.discardIfBlank()
 	}
 	_, pending := g.pending[r.MemberID]

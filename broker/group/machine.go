@@ -19,6 +19,7 @@ import (
 // about the group are held from then on, until the shard has called stored.
 type machine struct {
 	cfg     *Config
+	topics  func() Topics          // as they are now; at least the same as before
 	groups  map[string]coordinated // of any kind, which may change in a step
 	timers  timers
 	counts  counts
@@ -56,9 +57,9 @@ type coordinated interface {
 
 // newMachine makes the machine of a shard whose groups were stored so. Errors are
 // those of records that can't be read.
-func newMachine(cfg *Config, now time.Duration, stored []metadata.StoredGroup) (*machine, error) {
+func newMachine(cfg *Config, topics func() Topics, now time.Duration, stored []metadata.StoredGroup) (*machine, error) {
 	m := &machine{
-		cfg: cfg, groups: make(map[string]coordinated, len(stored)),
+		cfg: cfg, topics: topics, groups: make(map[string]coordinated, len(stored)),
 		unstored: make(map[string]int), aging: make(map[string]bool),
 	}
 	m.retention.fire = m.retentionDue
@@ -154,7 +155,11 @@ func (m *machine) step(now time.Duration, c *call, request any) []effect {
 	case *DeleteOffsetsRequest:
 		m.deleteOffsets(c, r)
 	case *FetchRequest:
-		m.emit(storeFetch{c, r.Group})
+		m.fetch(c, r)
+	case *ConsumerHeartbeatRequest:
+		m.consumerHeartbeat(now, c, r)
+	case *consumerDescribeRequest:
+		m.consumerDescribe(c, r.group)
 	case *describeRequest:
 		m.describe(c, r.group)
 	case *deleteRequest:
@@ -246,6 +251,9 @@ func (m *machine) member(r *Membership) (*group, *member, error) {
 }
 
 func (m *machine) heartbeat(now time.Duration, r *HeartbeatRequest) error {
+	if g := m.consumer(r.Group); g != nil {
+		return g.classicHeartbeat(now, r)
+	}
 	g, mb, err := m.member(&r.Membership)
 	if err != nil {
 		return err
@@ -258,8 +266,15 @@ func (m *machine) heartbeat(now time.Duration, r *HeartbeatRequest) error {
 }
 
 func (m *machine) leave(now time.Duration, c *call, r *LeaveRequest) {
-	g := m.classic(r.Group)
 	answer := make([]error, len(r.Members))
+	if g := m.consumer(r.Group); g != nil {
+		for i, l := range r.Members {
+			answer[i] = g.classicLeave(now, l)
+		}
+		m.reply(r.Group, c, answer, nil)
+		return
+	}
+	g := m.classic(r.Group)
 	left := ""
 	for i, l := range r.Members {
 		if answer[i] = g.leave(l); answer[i] == nil {

@@ -17,6 +17,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/streamhouse/streamhouse/broker/group/assignor"
 	"github.com/streamhouse/streamhouse/lease"
 	"github.com/streamhouse/streamhouse/metadata"
 )
@@ -38,12 +39,13 @@ func TestTranscripts(t *testing.T) {
 
 // transcript drives a machine. Its store answers at once, or when it is told to.
 type transcript struct {
-	t     *testing.T
-	cfg   Config
-	m     *machine
-	now   time.Duration
-	calls map[*call]string
-	ids   int
+	t      *testing.T
+	cfg    Config
+	topics *fakeTopics
+	m      *machine
+	now    time.Duration
+	calls  map[*call]string
+	ids    int
 
 	slow     bool // the store
 	underWay []storeGroup
@@ -58,7 +60,7 @@ type storedAt struct {
 }
 
 func newTranscript(t *testing.T) *transcript {
-	tr := &transcript{t: t, cfg: DefaultConfig(), calls: make(map[*call]string), records: make(map[string]storedAt)}
+	tr := &transcript{t: t, cfg: DefaultConfig(), topics: newFakeTopics(), calls: make(map[*call]string), records: make(map[string]storedAt)}
 	tr.cfg.InitialRebalanceDelay = 0
 	tr.cfg.MaxMetadataBytes = 8
 	tr.load()
@@ -74,7 +76,7 @@ func (tr *transcript) load() {
 		})
 	}
 	var err error
-	if tr.m, err = newMachine(&tr.cfg, tr.now, stored); err != nil {
+	if tr.m, err = newMachine(&tr.cfg, func() Topics { return tr.topics }, tr.now, stored); err != nil {
 		tr.t.Fatal(err)
 	}
 	if err := tr.m.check(); err != nil {
@@ -127,6 +129,7 @@ func (tr *transcript) run(_ *testing.T, d *datadriven.TestData) string {
 		tr.cfg.InitialRebalanceDelay = a.duration("initial-delay", tr.cfg.InitialRebalanceDelay)
 		tr.cfg.OffsetsRetention = a.duration("retention", tr.cfg.OffsetsRetention)
 		tr.slow = a.has("slow-store")
+		tr.consumerConfig(a)
 		return ""
 	case "advance":
 		by, err := time.ParseDuration(d.CmdArgs[0].Key)
@@ -134,6 +137,8 @@ func (tr *transcript) run(_ *testing.T, d *datadriven.TestData) string {
 			d.Fatalf(tr.t, "%v", err)
 		}
 		return tr.advance(by)
+	case "topics":
+		return tr.setTopics(d)
 	case "restart":
 		return tr.restart()
 	case "stored":
@@ -188,7 +193,7 @@ func (tr *transcript) request(d *datadriven.TestData, a args) any {
 	case "join":
 		r := &JoinRequest{
 			Group: "g", MemberID: a.str("member"), InstanceID: a.str("instance"), ClientID: "c", ClientHost: "/host",
-			ProtocolType: cmp.Or(a.str("type"), "consumer"), Protocols: protocols(cmp.Or(a.str("protocols"), "range")),
+			ProtocolType: cmp.Or(a.str("type"), "consumer"), Protocols: protocols(cmp.Or(a.str("protocols"), "range"), partitions(a.list("owns"))),
 			SessionTimeout: a.duration("session", 10*time.Second), RebalanceTimeout: a.duration("rebalance", 30*time.Second),
 			Reason: a.str("reason"), KnownMemberID: !a.has("old"), CanSkipAssignment: a.has("can-skip"),
 		}
@@ -208,6 +213,10 @@ func (tr *transcript) request(d *datadriven.TestData, a args) any {
 		for _, assigned := range a.list("assign") {
 			id, data, _ := strings.Cut(assigned, ":")
 			r.Assignments = append(r.Assignments, Assignment{id, []byte(data)})
+		}
+		for _, assigned := range a.list("assigned") {
+			id, p, _ := strings.Cut(assigned, "=")
+			r.Assignments = append(r.Assignments, Assignment{id, classicAssignment(partitions([]string{p}))})
 		}
 		return r
 	case "heartbeat":
@@ -243,20 +252,23 @@ func (tr *transcript) request(d *datadriven.TestData, a args) any {
 	case "describe":
 		return &describeRequest{"g"}
 	case "fetch":
-		return &FetchRequest{Group: "g"}
+		return &FetchRequest{Group: "g", MemberID: a.str("member"), Epoch: int32(a.int("generation"))}
 	}
-	d.Fatalf(tr.t, "unknown command %q", d.Cmd)
-	return nil
+	return tr.consumerRequest(d, a)
 }
 
 // protocols are names, or names with the topics that are subscribed to.
-func protocols(s string) []Protocol {
+func protocols(s string, owned assignor.Partitions) []Protocol {
 	var all []Protocol
 	for p := range strings.SplitSeq(s, "|") {
 		name, topics, ok := strings.Cut(p, ":")
 		subscription := kmsg.NewConsumerMemberMetadata()
 		if ok {
 			subscription.Topics = strings.Split(topics, "+")
+		}
+		for id, list := range owned {
+			subscription.Version = 1
+			subscription.OwnedPartitions = append(subscription.OwnedPartitions, kmsg.ConsumerMemberMetadataOwnedPartition{Topic: topicName(id), Partitions: list})
 		}
 		all = append(all, Protocol{name, subscription.AppendTo(nil)})
 	}
@@ -316,6 +328,7 @@ func (tr *transcript) effects(effects []effect) string {
 // summary says what of a group is stored.
 func summary(e *storeGroup) string {
 	var r struct {
+		Type       string
 		State      string
 		Generation int32
 		Members    []any
@@ -325,6 +338,9 @@ func summary(e *storeGroup) string {
 		return fmt.Sprintf("deletes %s\n", e.group)
 	case json.Unmarshal([]byte(e.record), &r) != nil:
 		return fmt.Sprintf("stores %s, which is no JSON\n", e.group)
+	}
+	if r.Type == ConsumerType {
+		return consumerSummary(e)
 	}
 	return fmt.Sprintf("stores %s: %s, generation %d, %d members\n", e.group, r.State, r.Generation, len(r.Members))
 }
@@ -355,7 +371,7 @@ func answered(answer any, err error) string {
 		}
 	case SyncResponse:
 		if err == nil {
-			out += fmt.Sprintf(" %s/%s %q", a.ProtocolType, a.Protocol, a.Assignment)
+			out += fmt.Sprintf(" %s/%s %s", a.ProtocolType, a.Protocol, showAssignment(a.Assignment))
 		}
 	case []error:
 		out = ""
@@ -365,6 +381,8 @@ func answered(answer any, err error) string {
 			}
 			out += code(err)
 		}
+	case ConsumerHeartbeatResponse, ConsumerDescription:
+		out += answeredConsumer(a)
 	case Description:
 		out += fmt.Sprintf(" %s %s/%s", a.State, a.ProtocolType, a.Protocol)
 		for _, m := range a.Members {

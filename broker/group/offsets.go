@@ -52,6 +52,18 @@ func (m *machine) mayCommit(now time.Duration, r *CommitRequest) error {
 	return kerr.IllegalGeneration
 }
 
+// fetch asks for all positions of a group, for anybody, or for a member of the
+// consumer protocol that knows its epoch.
+func (m *machine) fetch(c *call, r *FetchRequest) {
+	if g := m.consumer(r.Group); g != nil {
+		if err := g.mayFetch(r); err != nil {
+			m.reply(r.Group, c, nil, err)
+			return
+		}
+	}
+	m.emit(storeFetch{c, r.Group})
+}
+
 func (m *machine) deleteOffsets(c *call, r *DeleteOffsetsRequest) {
 	g := m.groups[r.Group]
 	if g == nil {
@@ -92,11 +104,23 @@ func (m *machine) delete(c *call, id string) {
 }
 
 func (m *machine) describe(c *call, id string) {
-	if g := m.classic(id); g != nil {
+	switch g := m.groups[id].(type) {
+	case *group:
 		m.reply(id, c, g.describe(), nil)
+	case nil:
+		m.reply(id, c, Description{State: Dead}, refuse(kerr.GroupIDNotFound, "Group %s not found.", id))
+	default:
+		m.reply(id, c, Description{State: Dead}, refuse(kerr.GroupIDNotFound, "Group %s is not a classic group.", id))
+	}
+}
+
+func (m *machine) consumerDescribe(c *call, id string) {
+	g, err := m.consumerGroup(id)
+	if err != nil {
+		m.reply(id, c, nil, err)
 		return
 	}
-	m.reply(id, c, Description{State: Dead}, kerr.GroupIDNotFound)
+	m.reply(id, c, g.describe(), nil)
 }
 
 // list returns the groups in the order of their names.

@@ -113,7 +113,7 @@ func (h *history) load() {
 		stored = append(stored, metadata.StoredGroup{GroupRecord: metadata.GroupRecord{Group: id, Record: r.record}, Age: h.now - r.at})
 	}
 	var err error
-	if h.m, err = newMachine(&h.cfg, h.now, stored); err != nil {
+	if h.m, err = newMachine(&h.cfg, noTopics, h.now, stored); err != nil {
 		h.Fatalf("load: %v", err)
 	}
 	for _, g := range h.m.groups {

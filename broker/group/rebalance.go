@@ -134,6 +134,10 @@ func (g *group) electLeader() bool {
 
 // sync answers a member with its assignment when the leader's is there.
 func (m *machine) sync(now time.Duration, c *call, r *SyncRequest) {
+	if g := m.consumer(r.Group); g != nil {
+		g.classicSync(now, c, r)
+		return
+	}
 	g, mb, err := m.member(&r.Membership)
 	switch {
 	case err != nil:

@@ -97,6 +97,8 @@ func (m *machine) load(now time.Duration, stored *metadata.StoredGroup) error {
 	case err != nil:
 	case header.Version == recordVersion && header.Type == ClassicType:
 		err = m.loadClassic(now, stored)
+	case header.Version == recordVersion && header.Type == ConsumerType:
+		err = m.loadConsumer(now, stored)
 	default:
 		err = fmt.Errorf("%w: version %d of type %q", errRecord, header.Version, header.Type)
 	}
@@ -136,6 +138,10 @@ func (m *machine) loadClassic(now time.Duration, stored *metadata.StoredGroup) e
 	case Stable.String():
 		g.setState(Stable)
 		g.readTopics()
+	case PreparingRebalance.String(): // begun when the group became a classic one
+		g.setState(Stable)
+		g.readTopics()
+		g.rebalance(now, "the coordinator has changed")
 	default:
 		return fmt.Errorf("%w: state %q", errRecord, r.State)
 	}

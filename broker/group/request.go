@@ -144,12 +144,16 @@ type (
 // State is where a group is in the protocol.
 type State int
 
-// The states of a classic group. A group that is not known to exist is Dead.
+// The states of a group. PreparingRebalance and CompletingRebalance are of classic
+// groups, Assigning and Reconciling of groups of the consumer protocol (KIP-848).
+// A group that is not known to exist is Dead.
 const (
 	Dead State = iota
 	Empty
 	PreparingRebalance
 	CompletingRebalance
+	Assigning
+	Reconciling
 	Stable
 
 	states = iota
@@ -157,11 +161,14 @@ const (
 
 // String returns Kafka's name of the state.
 func (s State) String() string {
-	return [states]string{"Dead", "Empty", "PreparingRebalance", "CompletingRebalance", "Stable"}[s]
+	return [states]string{"Dead", "Empty", "PreparingRebalance", "CompletingRebalance", "Assigning", "Reconciling", "Stable"}[s]
 }
 
-// ClassicType is the type of every group (KIP-848).
-const ClassicType = "classic"
+// The types of groups (KIP-848).
+const (
+	ClassicType  = "classic"
+	ConsumerType = "consumer"
+)
 
 // Description is a group with its members.
 type Description struct {
@@ -195,4 +202,5 @@ type Listed struct {
 	Group        string
 	ProtocolType string
 	State        State
+	Type         string // ClassicType or ConsumerType
 }

@@ -209,7 +209,7 @@ func (s *shard) load(ctx context.Context) (m *machine, err error) {
 		if err != nil {
 			return err
 		}
-		m, err = newMachine(&s.cfg, s.now(), stored)
+		m, err = newMachine(&s.cfg, s.topics, s.now(), stored)
 		return err
 	})
 	if err != nil {

@@ -271,7 +271,7 @@ func startAgent(t *testing.T, f *fakeStore, id string, change func(*Config)) *ag
 	log := slog.New(slog.NewTextHandler(io.Discard, nil))
 	a := &agent{reg: prometheus.NewRegistry()}
 	a.manager = lease.NewManager(f, id, lease.DefaultConfig(), lease.NewMetrics(prometheus.NewRegistry()), log)
-	a.Coordinator = NewCoordinator(f, a.manager, id, cfg, NewMetrics(a.reg), log)
+	a.Coordinator = NewCoordinator(f, a.manager, noTopics, id, cfg, NewMetrics(a.reg), log)
 	leasesCtx, endLeases := context.WithCancel(t.Context())
 	ctx, end := context.WithCancel(t.Context())
 	var leases, groups sync.WaitGroup

@@ -24,8 +24,10 @@ type Topic struct {
 type Snapshot struct {
 	ClusterID string
 	Version   int64
-	Taken     time.Time // on the agent's monotonic clock, from before the store was asked
-	Broker    *config.Broker
+	// TopicsVersion is a version since which no topic has changed.
+	TopicsVersion int64
+	Taken         time.Time // on the agent's monotonic clock, from before the store was asked
+	Broker        *config.Broker
 
 	agents  []metadata.Agent // by node id; all that are listed
 	agentAt map[string]int   // by agent id, the place in agents
@@ -126,7 +128,7 @@ func rendezvous(k lease.Key, agentID string) uint64 {
 func (s *Snapshot) apply(d *metadata.Topology, taken time.Time, static *config.Broker) *Snapshot {
 	n := &Snapshot{
 		ClusterID: d.ClusterID, Version: d.Version, Taken: taken, Broker: s.Broker, fresh: s.fresh,
-		byName: s.byName, byID: s.byID, leaders: s.leaders,
+		TopicsVersion: s.TopicsVersion, byName: s.byName, byID: s.byID, leaders: s.leaders,
 	}
 	n.agents = slices.SortedFunc(slices.Values(d.Agents), func(a, b metadata.Agent) int { return cmp.Compare(a.NodeID, b.NodeID) })
 	n.agentAt = make(map[string]int, len(n.agents))
@@ -138,6 +140,7 @@ func (s *Snapshot) apply(d *metadata.Topology, taken time.Time, static *config.B
 		n.Broker = static.With(d.Configs)
 	}
 	if len(d.Topics)+len(d.Deleted) > 0 || brokerChanged {
+		n.TopicsVersion = d.Version
 		n.applyTopics(d, brokerChanged)
 	}
 	if len(d.Leaders)+len(d.Shards)+len(d.Deleted) > 0 {

@@ -1,0 +1,123 @@
+package group
+
+import (
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/streamhouse/streamhouse/lease"
+)
+
+// MigrationPolicy says in which directions groups may change their protocol while
+// they have members.
+type MigrationPolicy string
+
+// The policies.
+const (
+	MigrateBoth MigrationPolicy = "bidirectional"
+	MigrateUp   MigrationPolicy = "upgrade"
+	MigrateDown MigrationPolicy = "downgrade"
+	MigrateNone MigrationPolicy = "disabled"
+)
+
+// become makes g the machine's group of its name, if it is not. What an empty
+// classic group was is forgotten, but for its positions; one of consumers is
+// upgraded.
+func (g *consumerGroup) become(now time.Duration) error {
+	switch old := g.m.groups[g.id].(type) {
+	case *consumerGroup:
+		return nil
+	case *group:
+		if err := g.upgrade(old); err != nil {
+			return err
+		}
+		for _, mb := range old.members {
+			old.answerJoin(mb, JoinResponse{}, kerr.RebalanceInProgress)
+			old.answerSync(mb, kerr.RebalanceInProgress)
+		}
+		old.discard()
+	}
+	g.insert()
+	for _, mb := range g.members {
+		g.m.timers.schedule(&mb.session, now+mb.classic.sessionTimeout)
+	}
+	g.changed()
+	return nil
+}
+
+// upgrade fills a new group with the members of a classic one, each with what it
+// was assigned there.
+func (g *consumerGroup) upgrade(old *group) error {
+	if len(old.members) == 0 {
+		return nil
+	}
+	policy := g.m.cfg.ConsumerMigrationPolicy
+	if policy != MigrateBoth && policy != MigrateUp || old.protocolType != consumerProtocol {
+		return refuse(kerr.GroupIDNotFound, "Group %s is not a consumer group.", g.id)
+	}
+	view := g.m.topics()
+	g.epoch, g.targetEpoch, g.topicsVersion = old.generation, old.generation, view.Version()
+	for _, o := range old.members {
+		var says kmsg.ConsumerMemberMetadata
+		var assignment kmsg.ConsumerMemberAssignment
+		if says.ReadFrom(o.protocols[0].Metadata) != nil || len(o.assignment) > 0 && assignment.ReadFrom(o.assignment) != nil {
+			return refuse(kerr.GroupIDNotFound, "Cannot upgrade classic group %s to consumer group because the embedded "+
+				"consumer protocol is malformed.", g.id)
+		}
+		if len(assignment.UserData) > 0 {
+			return refuse(kerr.GroupIDNotFound, "Cannot upgrade classic group %s to consumer group because an unsupported "+
+				"custom assignor is in use. Please refer to the documentation or switch to a default assignor before "+
+				"re-attempting the upgrade.", g.id)
+		}
+		mb := g.newMember(o.id, o.instance)
+		mb.clientID, mb.clientHost, mb.rebalanceTimeout = o.clientID, o.clientHost, o.rebalanceTimeout
+		mb.classic = &classicMember{sessionTimeout: o.sessionTimeout, protocols: o.protocols}
+		mb.epoch, mb.previousEpoch = g.epoch, g.epoch
+		mb.says(&says)
+		// What the leader gave to two members is the first one's.
+		mb.assigned, _ = split(assigned(view, &assignment), func(k lease.Key) bool { return g.owners[k] == nil })
+		mb.target = mb.assigned
+		g.put(mb)
+	}
+	_, g.partitions = g.subscribed(view)
+	return nil
+}
+
+// lastOfProtocol says whether a member is the last one of the consumer protocol.
+func (g *consumerGroup) lastOfProtocol(mb *consumerMember) bool {
+	return mb.classic == nil && g.classics == len(g.members)-1
+}
+
+// mayDowngrade says whether the group, of which all members use the classic
+// protocol, may become a classic one.
+func (g *consumerGroup) mayDowngrade() bool {
+	policy := g.m.cfg.ConsumerMigrationPolicy
+	return (policy == MigrateBoth || policy == MigrateDown) && len(g.members) > 0 && len(g.members) <= g.m.cfg.MaxSize
+}
+
+// downgrade makes the group a classic one, with the target as its assignment. If
+// that is not what the members have, they are to join again.
+func (g *consumerGroup) downgrade(now time.Duration) *group {
+	state := g.currentState()
+	g.discard()
+	c := g.m.newGroup(now, g.id)
+	c.generation, c.protocolType = g.epoch, consumerProtocol
+	for _, from := range g.sorted() {
+		mb := &member{
+			id: from.id, instance: from.instance, clientID: from.clientID, clientHost: from.clientHost,
+			sessionTimeout: from.classic.sessionTimeout, rebalanceTimeout: from.rebalanceTimeout,
+			protocols: from.classic.protocols, assignment: g.classicAssignment(from, from.target),
+		}
+		c.insert(mb)
+		c.extend(now, mb)
+	}
+	c.leader, c.protocol = c.members[0].id, c.vote()
+	c.readTopics()
+	c.setState(Stable)
+	c.changed()
+	if state != Stable {
+		c.rebalance(now, "the last member of the consumer protocol is gone")
+	}
+	return c
+}

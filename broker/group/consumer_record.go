@@ -1,0 +1,198 @@
+package group
+
+import (
+	"encoding/json"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/streamhouse/streamhouse/broker/group/assignor"
+	"github.com/streamhouse/streamhouse/metadata"
+)
+
+// consumerRecord is a group of the consumer protocol, after every step that
+// changes it: a member is told of nothing that the next coordinator does not know.
+type consumerRecord struct {
+	recordHeader
+	Epoch         int32                  `json:"epoch"`
+	TargetEpoch   int32                  `json:"targetEpoch"`
+	TopicsVersion int64                  `json:"topicsVersion"`
+	Topics        map[uuid.UUID]int32    `json:"topics,omitempty"` // partitions of what is subscribed to
+	Members       []consumerMemberRecord `json:"members,omitempty"`
+}
+
+type consumerMemberRecord struct {
+	ID               string           `json:"id"`
+	Instance         string           `json:"instance,omitempty"`
+	Rack             string           `json:"rack,omitempty"`
+	ClientID         string           `json:"clientId"`
+	ClientHost       string           `json:"clientHost"`
+	RebalanceTimeout int64            `json:"rebalanceTimeoutMs"`
+	Topics           []string         `json:"topics,omitempty"`
+	Regex            string           `json:"regex,omitempty"`
+	Assignor         string           `json:"assignor,omitempty"`
+	State            string           `json:"state"`
+	Epoch            int32            `json:"epoch"`
+	PreviousEpoch    int32            `json:"previousEpoch"`
+	Assigned         partitionsRecord `json:"assigned,omitempty"`
+	Revoking         partitionsRecord `json:"revoking,omitempty"`
+	Target           partitionsRecord `json:"target,omitempty"`
+
+	SessionTimeout int64            `json:"sessionTimeoutMs,omitempty"` // of the classic protocol
+	Protocols      []protocolRecord `json:"protocols,omitempty"`        // of the classic protocol
+}
+
+// memberStates are the states' names, as Kafka has them.
+var memberStates = []string{
+	memberStable:     "STABLE",
+	memberUnrevoked:  "UNREVOKED_PARTITIONS",
+	memberUnreleased: "UNRELEASED_PARTITIONS",
+}
+
+// partitionsRecord are partitions by topic, such as "0-4,7".
+type partitionsRecord map[uuid.UUID]string
+
+// record implements coordinated.
+func (g *consumerGroup) record() any {
+	r := consumerRecord{
+		recordHeader: recordHeader{recordVersion, ConsumerType},
+		Epoch:        g.epoch, TargetEpoch: g.targetEpoch, TopicsVersion: g.topicsVersion, Topics: g.partitions,
+	}
+	for _, mb := range g.sorted() {
+		m := consumerMemberRecord{
+			ID: mb.id, Instance: mb.instance, Rack: mb.rack, ClientID: mb.clientID, ClientHost: mb.clientHost,
+			RebalanceTimeout: mb.rebalanceTimeout.Milliseconds(), Topics: mb.topics, Regex: mb.regex, Assignor: mb.assignor,
+			State: memberStates[mb.state], Epoch: mb.epoch, PreviousEpoch: mb.previousEpoch,
+			Assigned: encodePartitions(mb.assigned), Revoking: encodePartitions(mb.revoking), Target: encodePartitions(mb.target),
+		}
+		if mb.classic != nil {
+			m.SessionTimeout = mb.classic.sessionTimeout.Milliseconds()
+			for _, p := range mb.classic.protocols {
+				m.Protocols = append(m.Protocols, protocolRecord(p))
+			}
+		}
+		r.Members = append(r.Members, m)
+	}
+	return r
+}
+
+// loadConsumer makes the group of its record. Members have their whole timeouts to
+// find their new coordinator.
+func (m *machine) loadConsumer(now time.Duration, stored *metadata.StoredGroup) error {
+	var r consumerRecord
+	if err := json.Unmarshal([]byte(stored.Record), &r); err != nil {
+		return err
+	}
+	g := m.newConsumerGroup(stored.Group)
+	g.epoch, g.targetEpoch, g.topicsVersion = r.Epoch, r.TargetEpoch, r.TopicsVersion
+	if r.Topics != nil {
+		g.partitions = r.Topics
+	}
+	for i := range r.Members {
+		mb, err := g.loadMember(&r.Members[i])
+		if err != nil {
+			return err
+		}
+		if g.members[mb.id] != nil || mb.instance != "" && g.static[mb.instance] != nil {
+			return fmt.Errorf("%w: member %q twice", errRecord, mb.id)
+		}
+		g.put(mb)
+		session := m.cfg.ConsumerSessionTimeout
+		if mb.classic != nil {
+			session = mb.classic.sessionTimeout
+		}
+		m.timers.schedule(&mb.session, now+session)
+		if mb.classic == nil && mb.revoking.Count() > 0 {
+			m.timers.schedule(&mb.reaction, now+mb.rebalanceTimeout)
+		}
+	}
+	g.insert()
+	_, err := g.check()
+	return err
+}
+
+func (g *consumerGroup) loadMember(s *consumerMemberRecord) (*consumerMember, error) {
+	mb := g.newMember(s.ID, s.Instance)
+	mb.rack, mb.clientID, mb.clientHost = s.Rack, s.ClientID, s.ClientHost
+	mb.rebalanceTimeout = time.Duration(s.RebalanceTimeout) * time.Millisecond
+	mb.topics, mb.regex, mb.assignor = s.Topics, s.Regex, s.Assignor
+	mb.epoch, mb.previousEpoch = s.Epoch, s.PreviousEpoch
+	switch s.State {
+	case memberStates[memberStable]:
+		mb.state = memberStable
+	case memberStates[memberUnrevoked]:
+		mb.state = memberUnrevoked
+	case memberStates[memberUnreleased]:
+		mb.state = memberUnreleased
+	default:
+		return nil, fmt.Errorf("%w: state %q of a member", errRecord, s.State)
+	}
+	var err error
+	for _, p := range []struct {
+		to   *assignor.Partitions
+		from partitionsRecord
+	}{{&mb.assigned, s.Assigned}, {&mb.revoking, s.Revoking}, {&mb.target, s.Target}} {
+		if *p.to, err = p.from.decode(); err != nil {
+			return nil, err
+		}
+	}
+	if len(s.Protocols) > 0 {
+		mb.classic = &classicMember{sessionTimeout: time.Duration(s.SessionTimeout) * time.Millisecond}
+		for _, p := range s.Protocols {
+			mb.classic.protocols = append(mb.classic.protocols, Protocol(p))
+		}
+	}
+	return mb, nil
+}
+
+func encodePartitions(partitions assignor.Partitions) partitionsRecord {
+	r := make(partitionsRecord, len(partitions))
+	for topic, list := range partitions {
+		var text []byte
+		for i := 0; i < len(list); {
+			end := i + 1
+			for end < len(list) && list[end] == list[end-1]+1 {
+				end++
+			}
+			if i > 0 {
+				text = append(text, ',')
+			}
+			text = strconv.AppendInt(text, int64(list[i]), 10)
+			if end > i+1 {
+				text = strconv.AppendInt(append(text, '-'), int64(list[end-1]), 10)
+			}
+			i = end
+		}
+		r[topic] = string(text)
+	}
+	return r
+}
+
+// maxPartition keeps a record that is not from here from filling the memory.
+const maxPartition = 1 << 20
+
+func (r partitionsRecord) decode() (assignor.Partitions, error) {
+	partitions := make(assignor.Partitions, len(r))
+	for topic, text := range r {
+		next := int64(0) // they ascend
+		for part := range strings.SplitSeq(text, ",") {
+			from, to, ranged := strings.Cut(part, "-")
+			if !ranged {
+				to = from
+			}
+			first, err1 := strconv.ParseInt(from, 10, 32)
+			last, err2 := strconv.ParseInt(to, 10, 32)
+			if err1 != nil || err2 != nil || first < next || last < first || last > maxPartition {
+				return nil, fmt.Errorf("%w: partitions %q", errRecord, text)
+			}
+			for p := first; p <= last; p++ {
+				partitions[topic] = append(partitions[topic], int32(p))
+			}
+			next = last + 1
+		}
+	}
+	return partitions, nil
+}
