@@ -18,13 +18,14 @@ import (
 // pythonChecks are the programs of folder python that check what one client has of its own, by the names that the
 // clients have in TestClients.
 var pythonChecks = map[string]string{
-	"aiokafka":     "admin_aiokafka.py",
-	"kafka-python": "admin_kafka_python.py",
-	"librdkafka":   "admin_librdkafka.py",
+	"aiokafka":     "check_aiokafka.py",
+	"kafka-python": "check_kafka_python.py",
+	"librdkafka":   "check_librdkafka.py",
 }
 
-// TestPythonAdminClients has each client for Python do all that its admin client can.
-func TestPythonAdminClients(t *testing.T) {
+// TestPythonExtras has each client for Python do what its users do beyond the scenario of TestClients: all that its admin
+// client can, and what its consumers and producers have of their own.
+func TestPythonExtras(t *testing.T) {
 	python, err := toolchain.NewPython(t.Context())
 	if err != nil {
 		t.Fatal(err)

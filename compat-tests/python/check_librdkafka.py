@@ -1,4 +1,4 @@
-"""What AdminClient of confluent-kafka has; see checks.py."""
+"""What AdminClient of confluent-kafka has, and what its other clients have of their own; see checks.py."""
 
 import sys
 
@@ -13,6 +13,7 @@ from confluent_kafka import (
     Producer,
     TopicCollection,
     TopicPartition,
+    murmur2,
 )
 from confluent_kafka.admin import (
     AclBinding,
@@ -33,7 +34,7 @@ from confluent_kafka.admin import (
 
 from checks import equal, refused, run, soon
 from drive_librdkafka import VERSION
-from driver import TIMEOUT
+from driver import HEARTBEAT_MS, TIMEOUT
 
 FIRST_TIMESTAMP = 1_700_000_000_000
 
@@ -288,6 +289,112 @@ def scram_credentials(c):
         wait(c.admin.describe_user_scram_credentials(["nobody"]))
 
 
+def producer_acknowledgements(c):
+    """producer: acks=1, acks=0, and a partition chosen by the key"""
+    c.create("rd-acks", 8)
+    partition = murmur2(b"key", 8)
+    latest = {TopicPartition("rd-acks", partition): OffsetSpec.latest()}
+    # Without acks, a record is lost that comes before the partition's leader, or whose producer ends too soon.
+    for sent, acks in (1, 1), (2, 0):
+        producer = Producer(c.config | {"acks": acks, "partitioner": "murmur2_random"})
+        producer.produce("rd-acks", b"value", b"key")
+        equal(producer.flush(TIMEOUT), 0)
+        soon(lambda: wait(c.admin.list_offsets(latest)).offset, sent)
+
+
+def positions(c):
+    """consumer: stored offsets, positions, committed offsets, watermarks"""
+    c.fill("rd-positions", 10)
+    p = TopicPartition("rd-positions", 0)
+    consumer = Consumer(c.config | {
+        "group.id": "rd-positions-group",
+        "auto.offset.reset": "earliest",
+        "enable.auto.commit": False,
+        "enable.auto.offset.store": False,
+    })
+    consumer.assign([p])
+    equal([message.offset() for message in consumer.consume(5, TIMEOUT)], [0, 1, 2, 3, 4])
+    equal([p.offset for p in consumer.position([p])], [5])
+    consumer.store_offsets(offsets=[TopicPartition(p.topic, p.partition, 3, "stored")])
+    consumer.commit(asynchronous=False)
+    [committed] = consumer.committed([p], timeout=TIMEOUT)
+    equal((committed.offset, committed.metadata), (3, "stored"))
+    equal(consumer.get_watermark_offsets(p, timeout=TIMEOUT), (0, 10))
+    consumer.close()
+
+
+def automatic_commits(c):
+    """consumer: automatic commits, the last one at its end"""
+    c.fill("rd-auto", 10)
+    group = "rd-auto-group"
+    for offset in 0, 1, 2:
+        member = Consumer(c.config | {"group.id": group, "auto.offset.reset": "earliest"})
+        member.subscribe(["rd-auto"])
+        equal(member.poll(TIMEOUT).offset(), offset)
+        member.close()
+
+
+def cooperative_rebalance(c):
+    """group: cooperative-sticky, with a rebalance in the middle"""
+    c.create("rd-cooperative", 4)
+    revoked = []
+
+    def member(name):
+        consumer = Consumer(c.config | {
+            "group.id": "rd-cooperative-group",
+            "client.id": name,
+            "partition.assignment.strategy": "cooperative-sticky",
+            "heartbeat.interval.ms": HEARTBEAT_MS,
+        })
+        consumer.subscribe(["rd-cooperative"], on_revoke=lambda _, lost: revoked.append((name, len(lost))))
+        return consumer
+
+    def owned(*consumers):
+        for consumer in consumers:
+            consumer.poll(0.05)
+        return [len(consumer.assignment()) for consumer in consumers]
+
+    a = member("a")
+    soon(lambda: owned(a), [4])
+    b = member("b")
+    soon(lambda: owned(a, b), [2, 2])
+    equal(revoked, [("a", 2)])  # it keeps the others throughout
+    b.close()
+    soon(lambda: owned(a), [4])
+    equal(revoked, [("a", 2), ("b", 2)])
+    a.close()
+
+
+def static_member(c):
+    """group: a static member restarts without a rebalance"""
+    c.create("rd-static", 2)
+    group = "rd-static-group"
+    config = c.config | {"group.id": group, "heartbeat.interval.ms": HEARTBEAT_MS, "session.timeout.ms": 30_000}
+
+    def member(instance, revoked):
+        consumer = Consumer(config | {"group.instance.id": instance})
+        consumer.subscribe(["rd-static"], on_revoke=lambda _, lost: revoked.append(len(lost)))
+        return consumer
+
+    def owned(*consumers):
+        for consumer in consumers:
+            consumer.poll(0.05)
+        return [len(consumer.assignment()) for consumer in consumers]
+
+    revoked = []
+    a, b = member("a", revoked), member("b", [])
+    soon(lambda: owned(a, b), [1, 1])
+    before, _ = a.assignment(), revoked.clear()
+    partition = [p.partition for p in b.assignment()]
+    b.close()  # a static member does not leave
+    b = member("b", [])
+    soon(lambda: owned(b), [1])
+    equal([p.partition for p in b.assignment()], partition)
+    equal((owned(a), a.assignment(), revoked), ([1], before, []))
+    a.close()
+    b.close()
+
+
 run(
     VERSION,
     [
@@ -301,6 +408,11 @@ run(
         elect_leaders,
         acls,
         scram_credentials,
+        producer_acknowledgements,
+        positions,
+        automatic_commits,
+        cooperative_rebalance,
+        static_member,
     ],
     Cluster(sys.argv[1]),
 )

@@ -168,7 +168,8 @@ def replicas(c):
 
 def acls(c):
     """admin client: ACLs of a cluster without an authorizer"""
-    everything = ACLFilter(None, None, ACLOperation.ANY, ACLPermissionType.ANY, ResourcePattern(ResourceType.TOPIC, "t"))
+    topic = ResourcePattern(ResourceType.TOPIC, "t")
+    everything = ACLFilter(None, None, ACLOperation.ANY, ACLPermissionType.ANY, topic)
     with refused("SecurityDisabledError"):
         c.admin.describe_acls(everything)
 
