@@ -3,11 +3,11 @@
 //
 // A group belongs to one of the coordinator's shards, and a shard is a lease.
 // The agent that holds it coordinates the shard's groups; it acquires a free
-// one on the first request. Members live in memory only: when the lease is lost
-// they are dropped, find the next coordinator, are unknown there, and join
-// again. Committed offsets are in the metadata store, which takes them only
-// under the shard's leadership: a coordinator that was replaced without knowing
-// it can let nothing pass.
+// one on the first request. Groups and committed offsets are in the metadata
+// store, which takes changes only under the shard's leadership: a coordinator
+// that was replaced without knowing it can let nothing pass. The next one loads
+// the shard's groups, and their members go on in the same generation, with
+// sessions that begin anew.
 //
 // # Machine and shard
 //
@@ -29,9 +29,25 @@
 // A shard steps a machine under its lock, on the goroutine of whoever asks, so
 // that requests take effect in the order of the calls; a heartbeat costs no
 // switch of goroutines and the store nothing. One goroutine a shard does its
-// I/O: it acquires the lease, and asks the store for all that waits at once,
-// with one statement for all commits and one for all fetches. One goroutine
-// fires the timers of all shards.
+// I/O: it acquires the lease, loads the groups, and asks the store for all that
+// waits at once, with one write for all changes and one query for all fetches.
+// One goroutine fires the timers of all shards.
+//
+// # What is stored, and when
+//
+// Nothing is said of a group that is not stored. A step that changes what must
+// not be forgotten marks the group as changed: a generation begins, becomes
+// stable or ends without members, a static member is replaced, the group begins
+// or is deleted. At the end of the step the group's record, which is JSON, is on
+// its way to the store, and every reply about the group is held until it is
+// there. A rebalance costs two such writes, whatever the number of members, and a
+// heartbeat none.
+//
+// A record that can't be stored ends the shard: the machine is ahead of the
+// store, and since nobody was told of it, what is stored can be gone on with.
+//
+// All groups have a record, also those that have offsets and never had members.
+// So the machine knows every group of its shard.
 //
 // # Order of commits and fetches
 //
@@ -40,10 +56,19 @@
 // member that takes a partition over never misses one that the coordinator had
 // accepted from the previous owner.
 //
-// # A commit whose outcome is unknown
+// # A write whose outcome is unknown
 //
-// Such a commit may still land later, over a newer one. The shard therefore
+// Such a write may still land later, over a newer one. The shard therefore
 // acquires a new term for itself, which fences the old statement, and sends the
-// commit again under the new one. If no other agent was the leader in between,
-// the members stay.
+// write again under the new one. If no other agent was the leader in between,
+// the machine stays.
+//
+// # Retention
+//
+// Every few minutes the machine asks which positions of its groups are old, and
+// forgets those that KIP-211 lets expire: of a group without members, of topics
+// that nobody subscribes to, and of consumers that manage their partitions
+// themselves. A group without members goes with its last position. Unlike in
+// Kafka, a position that was committed after the last member had left is kept for
+// the retention too.
 package group

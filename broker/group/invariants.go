@@ -45,6 +45,8 @@ func (g *group) holds() error {
 		return errors.New("a join waits outside of PreparingRebalance")
 	case len(g.members) == 0 && (g.state == Stable || g.state == CompletingRebalance):
 		return errors.New("a generation without members")
+	case len(g.members) > 0 && g.state == Empty:
+		return errors.New("members of an empty group")
 	case len(g.members) > 0 && g.byID[g.leader] == nil:
 		return errors.New("the leader is no member")
 	case len(g.byID) != len(g.members):
