@@ -395,6 +395,47 @@ def static_member(c):
     b.close()
 
 
+def consumer_protocol(c):
+    """group: the consumer protocol (KIP-848), a regular expression, a rebalance in the middle"""
+    c.create("rd-consumer", 4)
+    group = "rd-consumer-group"
+
+    def member(topics):
+        consumer = Consumer(c.config | {
+            "group.id": group,
+            "group.protocol": "consumer",
+            "auto.offset.reset": "earliest",
+            "enable.auto.commit": False,
+        })
+        consumer.subscribe([topics])
+        return consumer
+
+    def owned(*consumers):
+        for consumer in consumers:
+            records.extend(m.value() for m in consumer.consume(100, 0.05))
+        return [len(consumer.assignment()) for consumer in consumers]
+
+    records = []
+    a = member("rd-consumer")
+    soon(lambda: owned(a), [4])
+    b = member("^rd-consum.r$")
+    soon(lambda: owned(a, b), [2, 2])
+    producer = Producer(c.config)
+    for i in range(40):
+        producer.produce("rd-consumer", str(i), partition=i % 4)
+    equal(producer.flush(TIMEOUT), 0)
+    soon(lambda: (owned(a, b), sorted(map(int, records))), ([2, 2], list(range(40))))
+    g = wait(c.admin.describe_consumer_groups([group]))
+    equal((g.state, g.type, len(g.members)), (ConsumerGroupState.STABLE, ConsumerGroupType.CONSUMER, 2))
+    for consumer in a, b:
+        consumer.commit(asynchronous=False)
+    b.close()
+    soon(lambda: owned(a), [4])
+    a.close()
+    committed = wait(c.admin.list_consumer_group_offsets([ConsumerGroupTopicPartitions(group)]))
+    equal([p.offset for p in committed.topic_partitions], [10, 10, 10, 10])
+
+
 run(
     VERSION,
     [
@@ -413,6 +454,7 @@ run(
         automatic_commits,
         cooperative_rebalance,
         static_member,
+        consumer_protocol,
     ],
     Cluster(sys.argv[1]),
 )
