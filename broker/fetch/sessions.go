@@ -4,6 +4,7 @@ import (
 	"container/list"
 	"errors"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 
@@ -52,6 +53,15 @@ type SessionRequest struct {
 	ByTopicID  bool
 }
 
+// maxTopicName is how many bytes the name of a topic may have.
+const maxTopicName = 249
+
+// keepable says whether the names are those of topics that may be: others would be
+// kept for nothing, and take the more memory the longer they are.
+func (r *SessionRequest) keepable() bool {
+	return !slices.ContainsFunc(r.Partitions, func(p SessionPartition) bool { return len(p.Name) > maxTopicName })
+}
+
 // SessionAnswer is what an incremental answer depends on.
 type SessionAnswer struct {
 	High, LastStable, LogStart int64
@@ -61,9 +71,10 @@ type SessionAnswer struct {
 
 // Sessions is the cache of fetch sessions. Safe for concurrent use.
 type Sessions struct {
-	mu   sync.Mutex
-	byID map[int32]*session
-	lru  *list.List // of *session, the one used last in front
+	mu         sync.Mutex
+	byID       map[int32]*session
+	lru        *list.List // of *session, the one used last in front
+	partitions int        // of all sessions together
 }
 
 // The bounds of Kafka's max.incremental.fetch.session.cache.slots and of the
@@ -72,6 +83,11 @@ const (
 	sessionSlots = 1000
 	sessionIdle  = 2 * time.Minute
 )
+
+// sessionPartitions bounds the partitions of all sessions together, each of which
+// is some 300 bytes of memory. Kafka has no such bound: a thousand clients that
+// ask for a million partitions each would take all memory.
+const sessionPartitions = 500_000
 
 // NewSessions returns an empty cache.
 func NewSessions() *Sessions {
@@ -165,13 +181,19 @@ func (c *Sessions) goOn(req SessionRequest) (*SessionFetch, error) {
 	case s.byTopicID != req.ByTopicID:
 		return nil, ErrSessionTopicID
 	}
+	if !req.keepable() {
+		c.remove(s.id)
+		return nil, ErrSessionNotFound
+	}
 	s.update(req)
 	if s.order.Len() == 0 {
 		c.remove(s.id)
 		return &SessionFetch{full: true}, nil
 	}
 	s.epoch = nextEpoch(s.epoch)
-	c.touch(s, s.order.Len())
+	if !c.touch(s, s.order.Len()) {
+		return nil, ErrSessionNotFound
+	}
 	return s.fetch(), nil
 }
 
@@ -233,7 +255,7 @@ func (s *session) update(req SessionRequest) {
 // create makes a session, in place of one that is idle if need be; nil if
 // there is no room, or nothing to remember.
 func (c *Sessions) create(req SessionRequest) *session {
-	if len(req.Partitions) == 0 {
+	if len(req.Partitions) == 0 || !req.keepable() {
 		return nil
 	}
 	s := &session{byTopicID: req.ByTopicID, epoch: 1, order: list.New(), parts: make(map[PartitionRef]*list.Element, len(req.Partitions))}
@@ -242,13 +264,17 @@ func (c *Sessions) create(req SessionRequest) *session {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	now := time.Now()
-	if len(c.byID) >= sessionSlots {
+	if s.size > sessionPartitions {
+		return nil
+	}
+	for len(c.byID) >= sessionSlots || c.partitions+s.size > sessionPartitions {
 		victim := c.victim(s.size, now)
 		if victim == nil {
 			return nil
 		}
 		c.drop(victim)
 	}
+	c.partitions += s.size
 	for s.id == 0 || c.byID[s.id] != nil {
 		s.id = 1 + rand.Int32N(1<<31-2)
 	}
@@ -279,15 +305,22 @@ func (c *Sessions) find(id int32) *session {
 	return c.byID[id]
 }
 
-// touch marks a session as used, unless it was dropped meanwhile.
-func (c *Sessions) touch(s *session, size int) {
+// touch marks a session as used, unless it was dropped meanwhile. It drops one that
+// has grown too large, and says so.
+func (c *Sessions) touch(s *session, size int) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.byID[s.id] != s {
-		return
+		return true
 	}
+	if size > s.size && c.partitions+size-s.size > sessionPartitions {
+		c.drop(s)
+		return false
+	}
+	c.partitions += size - s.size
 	s.lastUsed, s.size = time.Now(), size
 	c.lru.MoveToFront(s.place)
+	return true
 }
 
 func (c *Sessions) remove(id int32) {
@@ -302,4 +335,5 @@ func (c *Sessions) remove(id int32) {
 func (c *Sessions) drop(s *session) {
 	delete(c.byID, s.id)
 	c.lru.Remove(s.place)
+	c.partitions -= s.size
 }

@@ -288,3 +288,49 @@ func TestSessionEpochCountsOnFromOne(t *testing.T) {
 		}
 	}
 }
+
+// Clients that name more partitions than there is memory for go on without sessions.
+func TestSessionsAreBoundedTogether(t *testing.T) {
+	const most, each = 500_000, 100_000
+	sessions := fetch.NewSessions()
+	begin := func(id, epoch int32, first, n int) (*fetch.SessionFetch, error) {
+		req := fetch.SessionRequest{ID: id, Epoch: epoch}
+		for p := range n {
+			req.Partitions = append(req.Partitions, fetch.SessionPartition{PartitionRef: fetch.PartitionRef{Name: "t", Partition: int32(first + p)}})
+		}
+		return sessions.Begin(req)
+	}
+	var ids []int32
+	for range most / each {
+		f, err := begin(0, 0, 0, each)
+		if err != nil || f.ID == 0 {
+			t.Fatalf("session %d, %v", f.ID, err)
+		}
+		ids = append(ids, f.ID)
+	}
+	if f, err := begin(0, 0, 0, 1); err != nil || f.ID != 0 || len(f.Partitions) != 1 {
+		t.Errorf("one partition too many: session %d of %d partitions, %v", f.ID, len(f.Partitions), err)
+	}
+	if _, err := begin(ids[0], 1, each, 1); !errors.Is(err, fetch.ErrSessionNotFound) {
+		t.Errorf("a session that grows too large: %v", err)
+	}
+	if f, err := begin(0, 0, 0, each); err != nil || f.ID == 0 {
+		t.Errorf("in the place of that one: session %d, %v", f.ID, err)
+	}
+	if f, err := begin(0, 0, 0, most+1); err != nil || f.ID != 0 || len(f.Partitions) != most+1 {
+		t.Errorf("a session larger than all: session %d of %d partitions, %v", f.ID, len(f.Partitions), err)
+	}
+}
+
+func TestSessionKeepsNoNameThatIsNoTopics(t *testing.T) {
+	long := strings.Repeat("x", 250)
+	c := &client{t: t, sessions: fetch.NewSessions()}
+	if c.step(long, "", nil); c.id != 0 {
+		t.Error("a session with a name of 250 bytes")
+	}
+	c.epoch = 0
+	if c.step("a", "", nil); c.id == 0 {
+		t.Fatal("no session")
+	}
+	c.expect(c.step(long, "", nil), fetch.ErrSessionNotFound.Error())
+}
