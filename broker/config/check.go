@@ -14,7 +14,7 @@ import (
 
 // check returns nil if the value is one that Kafka would take for a config.
 // The error is the reason only, in Kafka's words; the caller names config and
-// value.
+// value. An invalidError is the whole message.
 type check func(value string) error
 
 func anything(string) error { return nil }
@@ -101,28 +101,40 @@ func listOf(names ...string) check {
 	}
 }
 
-func either(a, b check) check {
-	return func(v string) error {
-		if a(v) == nil {
-			return nil
-		}
-		return b(v)
+func gzipLevel(v string) error {
+	if err := integer(math.MinInt32, math.MaxInt32)(v); err != nil {
+		return err
 	}
+	if n := parseInt(v); n != -1 && (n < 1 || n > 9) {
+		return errors.New("Value must be between 1 and 9 or equal to -1")
+	}
+	return nil
+}
+
+// notTiered refuses true, as a broker without tiered storage does.
+func notTiered(v string) error {
+	if err := boolean(v); err != nil || !parseBool(v) {
+		return err
+	}
+	return invalidError("Tiered Storage functionality is disabled in the broker. Topic cannot be configured with remote log storage.")
 }
 
 var throttledReplica = regexp.MustCompile(`^[0-9]+:[0-9]+$`)
 
-func throttledReplicas(v string) error {
-	list := splitList(v)
-	if len(list) == 1 && list[0] == "*" {
+// throttledReplicas checks the config of that name, which its messages repeat.
+func throttledReplicas(name string) check {
+	return func(v string) error {
+		list := splitList(v)
+		if len(list) == 1 && list[0] == "*" {
+			return nil
+		}
+		for _, e := range list {
+			if e != "" && !throttledReplica.MatchString(e) {
+				return invalidError(fmt.Sprintf("Invalid value [%s] for configuration %s: %[2]s must be the literal '*' or a list of replicas in the following format: [partitionId]:[brokerId],[partitionId]:[brokerId],...", strings.Join(list, ", "), name))
+			}
+		}
 		return nil
 	}
-	for _, e := range list {
-		if e != "" && !throttledReplica.MatchString(e) {
-			return errors.New("it must be the literal '*' or a list of replicas in the following format: [partitionId]:[brokerId],[partitionId]:[brokerId],...")
-		}
-	}
-	return nil
 }
 
 // splitList splits a value of type LIST; an empty value is an empty list.

@@ -24,8 +24,10 @@ func (e invalidError) Error() string        { return string(e) }
 func (e invalidError) Is(target error) bool { return target == ErrInvalid }
 
 var (
-	topicByName  = byName(topicDefinitions)
-	brokerByName = byName(brokerTable())
+	topicByName   = byName(topicDefinitions)
+	brokerByName  = byName(brokerTable())
+	groupByName   = byName(groupDefinitions)
+	metricsByName = byName(metricsDefinitions)
 )
 
 func byName(defs []Definition) map[string]*Definition {
@@ -39,33 +41,30 @@ func byName(defs []Definition) map[string]*Definition {
 // brokerTable is every broker config: its own, and the defaults of topics.
 func brokerTable() []Definition {
 	all := slices.Clone(brokerDefinitions)
+	names := map[string][]string{}
 	for _, d := range topicDefinitions {
-		if d.Broker != "" {
-			d.Name, d.Broker, d.Dynamic = d.Broker, "", true
-			all = append(all, d)
+		if d.Broker == "" {
+			continue
+		}
+		d.names = append([]string{d.Broker}, d.Coarse...)
+		for _, name := range d.Coarse {
+			names[name] = d.names
+		}
+		d.Name, d.Null, d.Dynamic = d.Broker, len(d.Coarse) > 0, true
+		d.Broker, d.Coarse = "", nil
+		all = append(all, d)
+	}
+	for i := range all {
+		d := &all[i]
+		if d.names == nil {
+			d.names = names[d.Name]
+		}
+		if d.names == nil {
+			d.names = []string{d.Name}
 		}
 	}
 	slices.SortFunc(all, func(a, b Definition) int { return strings.Compare(a.Name, b.Name) })
 	return all
-}
-
-// CheckTopic says whether a topic may be given the value. The error is ErrInvalid.
-func CheckTopic(name, value string) error {
-	d := topicByName[name]
-	if d == nil {
-		return invalidError(fmt.Sprintf("Unknown topic config name: %s", name))
-	}
-	return d.checkValue(value)
-}
-
-// CheckBroker says whether the cluster-wide broker config may be altered to
-// the value at run time. The error is ErrInvalid.
-func CheckBroker(name, value string) error {
-	d := brokerByName[name]
-	if d == nil || !d.Dynamic {
-		return invalidError(fmt.Sprintf("Cannot update these configs dynamically: Set(%s)", name))
-	}
-	return d.checkValue(value)
 }
 
 // IsList says whether the topic or broker config is a list, which incremental
@@ -79,22 +78,26 @@ func IsList(name string) bool {
 }
 
 func (d *Definition) checkValue(value string) error {
-	if err := d.check(value); err != nil {
+	err := d.check(value)
+	if _, whole := err.(invalidError); err != nil && !whole {
 		return invalidError(fmt.Sprintf("Invalid value %s for configuration %s: %v", value, d.Name, err))
 	}
-	return nil
+	return err
 }
 
 // Broker is the effective broker configuration: what the agent was started
-// with, under what was altered cluster-wide. Immutable.
+// with, under what was altered cluster-wide, under what was altered for this
+// agent alone. Immutable.
 type Broker struct {
 	static  map[string]string
 	dynamic map[string]string
+	own     map[string]string
 }
 
 // NewBroker returns the configuration of an agent that was started with the
 // values. Errors are ErrInvalid.
 func NewBroker(static map[string]string) (*Broker, error) {
+	b := &Broker{static: map[string]string{}}
 	for name, v := range static {
 		d := brokerByName[name]
 		if d == nil {
@@ -103,13 +106,17 @@ func NewBroker(static map[string]string) (*Broker, error) {
 		if err := d.checkValue(v); err != nil {
 			return nil, err
 		}
+		if d.Null || v != d.Default { // else nobody need know that it was set
+			b.static[name] = v
+		}
 	}
-	return &Broker{static: maps.Clone(static)}, nil
+	return b, nil
 }
 
-// With returns the configuration under other cluster-wide dynamic values.
-func (b *Broker) With(dynamic map[string]string) *Broker {
-	return &Broker{static: b.static, dynamic: dynamic}
+// With returns the configuration under other dynamic values: of the cluster,
+// and of this agent alone.
+func (b *Broker) With(dynamic, own map[string]string) *Broker {
+	return &Broker{static: b.static, dynamic: dynamic, own: own}
 }
 
 // AutoCreateTopics is auto.create.topics.enable.
@@ -123,21 +130,45 @@ func (b *Broker) NumPartitions() int32 { return int32(parseInt(b.value("num.part
 // Dynamic returns the values that were altered cluster-wide. Not to be changed.
 func (b *Broker) Dynamic() map[string]string { return b.dynamic }
 
-func (b *Broker) value(name string) string { return b.chain(brokerByName[name])[0].Value }
+// Own returns the values that were altered for this agent. Not to be changed.
+func (b *Broker) Own() map[string]string { return b.own }
 
-// chain is where a broker config's value comes from, the effective one first.
-func (b *Broker) chain(d *Definition) []Synonym {
-	var c []Synonym
-	if v, ok := b.dynamic[d.Name]; ok {
-		c = append(c, Synonym{d.Name, v, kmsg.ConfigSourceDynamicDefaultBrokerConfig})
+func (b *Broker) value(name string) string { return b.values(brokerByName[name])[0].Value }
+
+// values are all that give a broker config its value, the effective one first.
+func (b *Broker) values(d *Definition) []Synonym {
+	var all []Synonym
+	for _, level := range []struct {
+		values map[string]string
+		source kmsg.ConfigSource
+	}{
+		{b.own, kmsg.ConfigSourceDynamicBrokerConfig},
+		{b.dynamic, kmsg.ConfigSourceDynamicDefaultBrokerConfig},
+		{b.static, kmsg.ConfigSourceStaticBrokerConfig},
+	} {
+		for _, name := range d.names {
+			if v, ok := level.values[name]; ok {
+				all = append(all, Synonym{name, v, level.source})
+			}
+		}
 	}
-	if v, ok := b.static[d.Name]; ok {
-		c = append(c, Synonym{d.Name, v, kmsg.ConfigSourceStaticBrokerConfig})
+	for _, name := range d.names {
+		if def := brokerByName[name]; !def.Null {
+			all = append(all, Synonym{name, def.Default, kmsg.ConfigSourceDefaultConfig})
+		}
 	}
-	if !d.Null {
-		c = append(c, Synonym{d.Name, d.Default, kmsg.ConfigSourceDefaultConfig})
+	return all
+}
+
+// shown are the synonyms of a broker config that clients see: as in Kafka,
+// those before the first of the config's own name are left out, which are all
+// if it has no value.
+func shown(d *Definition, values []Synonym) []Synonym {
+	i := slices.IndexFunc(values, func(s Synonym) bool { return s.Name == d.Name })
+	if i < 0 {
+		return nil
 	}
-	return c
+	return values[i:]
 }
 
 // Topic is a topic's effective configuration, with what the broker acts on
@@ -179,17 +210,28 @@ func (b *Broker) Topic(own map[string]string) *Topic {
 // Own returns what was set on the topic itself. Not to be changed.
 func (t *Topic) Own() map[string]string { return t.own }
 
-func (t *Topic) value(name string) string { return t.chain(topicByName[name])[0].Value }
+func (t *Topic) value(name string) string { return t.entry(topicByName[name]).value() }
 
-func (t *Topic) chain(d *Definition) []Synonym {
-	var c []Synonym
-	if v, ok := t.own[d.Name]; ok {
-		c = append(c, Synonym{d.Name, v, kmsg.ConfigSourceDynamicTopicConfig})
-	}
+func (t *Topic) entry(d *Definition) Entry {
+	return t.broker.entryOf(d, t.own, kmsg.ConfigSourceDynamicTopicConfig)
+}
+
+// entryOf describes a config of something whose own values come before those of
+// the broker config that is their default.
+func (b *Broker) entryOf(d *Definition, own map[string]string, source kmsg.ConfigSource) Entry {
+	e := Entry{Definition: d, Value: &d.Default, Source: kmsg.ConfigSourceDefaultConfig}
 	if d.Broker != "" {
-		return append(c, t.broker.chain(brokerByName[d.Broker])...)
+		def := brokerByName[d.Broker]
+		values := b.values(def)
+		e.Value, e.Synonyms = new(inMillis(values[0].Name, values[0].Value)), shown(def, values)
 	}
-	return append(c, Synonym{d.Name, d.Default, kmsg.ConfigSourceDefaultConfig})
+	if v, ok := own[d.Name]; ok {
+		e.Value, e.Synonyms = &v, append([]Synonym{{d.Name, v, source}}, e.Synonyms...)
+	}
+	if len(e.Synonyms) > 0 {
+		e.Source = e.Synonyms[0].Source
+	}
+	return e
 }
 
 // Synonym is one place that gives a config a value (KIP-226).
@@ -208,12 +250,13 @@ type Entry struct {
 	Synonyms []Synonym // the effective one first
 }
 
+func (e Entry) value() string { return *e.Value }
+
 // Describe returns every config of the topic, by name.
 func (t *Topic) Describe() []Entry {
-	entries := make([]Entry, 0, len(topicDefinitions))
+	entries := make([]Entry, len(topicDefinitions))
 	for i := range topicDefinitions {
-		d := &topicDefinitions[i]
-		entries = append(entries, entry(d, t.chain(d), false))
+		entries[i] = t.entry(&topicDefinitions[i])
 	}
 	return entries
 }
@@ -223,15 +266,26 @@ func (b *Broker) Describe() []Entry {
 	entries := make([]Entry, 0, len(brokerByName))
 	for _, name := range slices.Sorted(maps.Keys(brokerByName)) {
 		d := brokerByName[name]
-		entries = append(entries, entry(d, b.chain(d), !d.Dynamic))
+		e := Entry{Definition: d, Source: kmsg.ConfigSourceDefaultConfig, ReadOnly: !d.Dynamic, Synonyms: shown(d, b.values(d))}
+		if len(e.Synonyms) > 0 {
+			e.Value, e.Source = &e.Synonyms[0].Value, e.Synonyms[0].Source
+		}
+		entries = append(entries, e)
 	}
 	return entries
 }
 
-func entry(d *Definition, chain []Synonym, readOnly bool) Entry {
-	e := Entry{Definition: d, Source: kmsg.ConfigSourceDefaultConfig, ReadOnly: readOnly, Synonyms: chain}
-	if len(chain) > 0 {
-		e.Value, e.Source = &chain[0].Value, chain[0].Source
+// DescribeCluster returns the configs that were altered cluster-wide, by name.
+func (b *Broker) DescribeCluster() []Entry {
+	var entries []Entry
+	for _, name := range slices.Sorted(maps.Keys(b.dynamic)) {
+		if d := brokerByName[name]; d != nil {
+			v := b.dynamic[name]
+			entries = append(entries, Entry{
+				Definition: d, Value: &v, Source: kmsg.ConfigSourceDynamicDefaultBrokerConfig, ReadOnly: !d.Dynamic,
+				Synonyms: []Synonym{{name, v, kmsg.ConfigSourceDynamicDefaultBrokerConfig}},
+			})
+		}
 	}
-	return e
+	return entries
 }

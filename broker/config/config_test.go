@@ -114,7 +114,7 @@ var values = map[string]struct{ good, bad string }{
 	"preallocate":                             {"true false TRUE", "yes 1 _"},
 	"remote.log.copy.disable":                 {"true false", "yes"},
 	"remote.log.delete.on.disable":            {"true false", "yes"},
-	"remote.storage.enable":                   {"true false", "yes"},
+	"remote.storage.enable":                   {"false", "true yes"},
 	"retention.bytes":                         {"-9223372036854775808 -1 0 1", "x -9223372036854775809"},
 	"retention.ms":                            {"-1 0 1 +5", "-2 1h"},
 	"segment.bytes":                           {"1048576", "1048575 2147483648"},
@@ -123,6 +123,8 @@ var values = map[string]struct{ good, bad string }{
 	"segment.ms":                              {"1", "0"},
 	"unclean.leader.election.enable":          {"true false", "yes"},
 }
+
+func checkBroker(name, value string) error { return config.CheckBroker(map[string]string{name: value}) }
 
 func TestTopicValues(t *testing.T) {
 	t.Parallel()
@@ -134,7 +136,7 @@ func TestTopicValues(t *testing.T) {
 		// What holds for the topic holds for the broker's default of it.
 		checks := map[string]func(string, string) error{e.Name: config.CheckTopic}
 		if e.Broker != "" {
-			checks[e.Broker] = config.CheckBroker
+			checks[e.Broker] = checkBroker
 		}
 		for name, check := range checks {
 			for v := range strings.FieldsSeq(test.good + " " + *e.Value) {
@@ -163,6 +165,9 @@ func TestMessagesAreKafkas(t *testing.T) {
 		{"min.cleanable.dirty.ratio", "2", "Invalid value 2 for configuration min.cleanable.dirty.ratio: Value must be no more than 1"},
 		{"preallocate", "1", "Invalid value 1 for configuration preallocate: Expected value to be either true or false"},
 		{"message.timestamp.type", "x", "Invalid value x for configuration message.timestamp.type: String must be one of: CreateTime, LogAppendTime"},
+		{"compression.gzip.level", "0", "Invalid value 0 for configuration compression.gzip.level: Value must be between 1 and 9 or equal to -1"},
+		{"leader.replication.throttled.replicas", "0:1,x", "Invalid value [0:1, x] for configuration leader.replication.throttled.replicas: leader.replication.throttled.replicas must be the literal '*' or a list of replicas in the following format: [partitionId]:[brokerId],[partitionId]:[brokerId],..."},
+		{"remote.storage.enable", "true", "Tiered Storage functionality is disabled in the broker. Topic cannot be configured with remote log storage."},
 	} {
 		if err := config.CheckTopic(test.name, test.value); err == nil || err.Error() != test.want {
 			t.Errorf("%s=%s: %v, want %s", test.name, test.value, err, test.want)
@@ -186,7 +191,7 @@ func TestBrokerConfigs(t *testing.T) {
 		{"broker.id", "1", false}, // given at registration
 		{"nope", "1", false},
 	} {
-		if err := config.CheckBroker(test.name, test.value); (err == nil) != test.ok || err != nil && !errors.Is(err, config.ErrInvalid) {
+		if err := checkBroker(test.name, test.value); (err == nil) != test.ok || err != nil && !errors.Is(err, config.ErrInvalid) {
 			t.Errorf("%s=%s: %v", test.name, test.value, err)
 		}
 	}
@@ -242,12 +247,14 @@ func find(t *testing.T, entries []config.Entry, name string) config.Entry {
 
 func TestSynonymsAreInKafkasOrder(t *testing.T) {
 	t.Parallel()
-	started := newBroker(t, map[string]string{"log.retention.ms": "3", "broker.rack": "a"})
-	altered := started.With(map[string]string{"log.retention.ms": "2", "num.partitions": "7", "unheard.of": "1"})
-	topic := altered.Topic(map[string]string{"retention.ms": "1", "remote.storage.enable": "true"})
+	started := newBroker(t, map[string]string{"log.retention.ms": "3", "broker.rack": "a", "log.roll.hours": "2", "num.partitions": "1"})
+	altered := started.With(map[string]string{"log.retention.ms": "2", "num.partitions": "7", "unheard.of": "1"}, map[string]string{"num.partitions": "8"})
+	topic := altered.Topic(map[string]string{"retention.ms": "1", "remote.storage.enable": "false"})
+	none := []config.Synonym(nil)
 
 	const (
 		ofTopic   = kmsg.ConfigSourceDynamicTopicConfig
+		ofAgent   = kmsg.ConfigSourceDynamicBrokerConfig
 		ofCluster = kmsg.ConfigSourceDynamicDefaultBrokerConfig
 		ofFile    = kmsg.ConfigSourceStaticBrokerConfig
 		byDefault = kmsg.ConfigSourceDefaultConfig
@@ -255,40 +262,111 @@ func TestSynonymsAreInKafkasOrder(t *testing.T) {
 	for _, test := range []struct {
 		entries []config.Entry
 		name    string
+		value   string // "" is none
 		want    []config.Synonym
 	}{
-		{topic.Describe(), "retention.ms", []config.Synonym{
+		{topic.Describe(), "retention.ms", "1", []config.Synonym{
 			{Name: "retention.ms", Value: "1", Source: ofTopic},
 			{Name: "log.retention.ms", Value: "2", Source: ofCluster},
 			{Name: "log.retention.ms", Value: "3", Source: ofFile},
-			{Name: "log.retention.ms", Value: "604800000", Source: byDefault},
+			{Name: "log.retention.hours", Value: "168", Source: byDefault},
 		}},
-		{topic.Describe(), "remote.storage.enable", []config.Synonym{
-			{Name: "remote.storage.enable", Value: "true", Source: ofTopic}, {Name: "remote.storage.enable", Value: "false", Source: byDefault},
+		{topic.Describe(), "remote.storage.enable", "false", []config.Synonym{{Name: "remote.storage.enable", Value: "false", Source: ofTopic}}},
+		{topic.Describe(), "remote.log.copy.disable", "false", none},
+		{started.Topic(nil).Describe(), "retention.ms", "3", []config.Synonym{
+			{Name: "log.retention.ms", Value: "3", Source: ofFile}, {Name: "log.retention.hours", Value: "168", Source: byDefault},
 		}},
-		{started.Topic(nil).Describe(), "retention.ms", []config.Synonym{
-			{Name: "log.retention.ms", Value: "3", Source: ofFile}, {Name: "log.retention.ms", Value: "604800000", Source: byDefault},
+		// Kafka shows no synonym before the first of the config's own name.
+		{started.Topic(nil).Describe(), "segment.ms", "7200000", none},
+		{started.Topic(nil).Describe(), "segment.jitter.ms", "0", none},
+		{newBroker(t, nil).Topic(nil).Describe(), "retention.ms", "604800000", none},
+		{started.Describe(), "log.roll.ms", "", none},
+		{started.Describe(), "log.roll.hours", "2", []config.Synonym{
+			{Name: "log.roll.hours", Value: "2", Source: ofFile}, {Name: "log.roll.hours", Value: "168", Source: byDefault},
 		}},
-		{altered.Describe(), "num.partitions", []config.Synonym{
-			{Name: "num.partitions", Value: "7", Source: ofCluster}, {Name: "num.partitions", Value: "1", Source: byDefault},
+		{altered.Describe(), "num.partitions", "8", []config.Synonym{
+			{Name: "num.partitions", Value: "8", Source: ofAgent},
+			{Name: "num.partitions", Value: "7", Source: ofCluster},
+			{Name: "num.partitions", Value: "1", Source: byDefault}, // to start with the default is to start with nothing
 		}},
-		{altered.Describe(), "broker.rack", []config.Synonym{{Name: "broker.rack", Value: "a", Source: ofFile}}},
-		{altered.Describe(), "advertised.listeners", nil},
+		{altered.DescribeCluster(), "num.partitions", "7", []config.Synonym{{Name: "num.partitions", Value: "7", Source: ofCluster}}},
+		{altered.Describe(), "broker.rack", "a", []config.Synonym{{Name: "broker.rack", Value: "a", Source: ofFile}}},
+		{altered.Describe(), "advertised.listeners", "", none},
 	} {
 		e := find(t, test.entries, test.name)
 		if diff := cmp.Diff(test.want, e.Synonyms); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", test.name, diff)
 		}
-		if len(test.want) == 0 {
-			if e.Value != nil || e.Source != byDefault {
-				t.Errorf("%s: %v from %v", test.name, e.Value, e.Source)
-			}
-		} else if *e.Value != test.want[0].Value || e.Source != test.want[0].Source {
-			t.Errorf("%s: %s from %v", test.name, *e.Value, e.Source)
+		source := byDefault
+		if len(test.want) > 0 {
+			source = test.want[0].Source
+		}
+		if (e.Value != nil) != (test.value != "") || e.Value != nil && *e.Value != test.value || e.Source != source {
+			t.Errorf("%s: %v from %v, want %q from %v", test.name, e.Value, e.Source, test.value, source)
 		}
 	}
-	if started.NumPartitions() != 1 || altered.NumPartitions() != 7 {
+	if started.NumPartitions() != 1 || altered.NumPartitions() != 8 {
 		t.Error("alterations change the broker that they are made on")
+	}
+}
+
+// What holds between the configs of a topic or of a group, in Kafka's words.
+func TestConfigsTogether(t *testing.T) {
+	t.Parallel()
+	b := newBroker(t, nil)
+	metrics := func(own map[string]string) error { return config.CheckMetrics(own) }
+	for _, test := range []struct {
+		check func(map[string]string) error
+		own   map[string]string
+		want  string
+	}{
+		{b.CheckTopic, map[string]string{"min.compaction.lag.ms": "5", "max.compaction.lag.ms": "5"}, ""},
+		{b.CheckTopic, map[string]string{"min.compaction.lag.ms": "6", "max.compaction.lag.ms": "5"}, "conflict topic config setting min.compaction.lag.ms (6) > max.compaction.lag.ms (5)"},
+		{
+			b.With(map[string]string{"log.cleaner.min.compaction.lag.ms": "6"}, nil).CheckTopic, map[string]string{"max.compaction.lag.ms": "5"},
+			"conflict topic config setting min.compaction.lag.ms (6) > max.compaction.lag.ms (5)",
+		},
+		{b.CheckTopic, map[string]string{"nope": "1"}, "Unknown topic config name: nope"},
+		{b.CheckGroup, map[string]string{"consumer.session.timeout.ms": "60000", "consumer.heartbeat.interval.ms": "15000"}, ""},
+		{b.CheckGroup, map[string]string{"consumer.session.timeout.ms": "44999"}, "consumer.session.timeout.ms must be greater than or equal to group.consumer.min.session.timeout.ms"},
+		{b.CheckGroup, map[string]string{"consumer.session.timeout.ms": "60001"}, "consumer.session.timeout.ms must be less than or equal to group.consumer.max.session.timeout.ms"},
+		{b.CheckGroup, map[string]string{"consumer.heartbeat.interval.ms": "4999"}, "consumer.heartbeat.interval.ms must be greater than or equal to group.consumer.min.heartbeat.interval.ms"},
+		{b.CheckGroup, map[string]string{"consumer.heartbeat.interval.ms": "x"}, "Invalid value x for configuration consumer.heartbeat.interval.ms: Not a number of type INT"},
+		{b.CheckGroup, map[string]string{"retention.ms": "1"}, "Unknown group config name: retention.ms"},
+		{metrics, map[string]string{"interval.ms": "100", "metrics": "*", "match": "client_id=a"}, ""},
+		{metrics, map[string]string{"interval.ms": "99"}, "Invalid value 99 for interval.ms, interval must be between 100 and 3600000 (1 hour)"},
+		{metrics, map[string]string{"nope": "1"}, "Unknown client metrics configuration: nope"},
+		{config.CheckBroker, map[string]string{"log.dirs": "1", "broker.id": "1", "log.retention.ms": "x"}, "Cannot update these configs dynamically: [broker.id, log.dirs]"},
+		{config.CheckBroker, map[string]string{"log.retention.hours": "1"}, "Cannot update these configs dynamically: [log.retention.hours]"},
+	} {
+		err := test.check(test.own)
+		if (err == nil) != (test.want == "") || err != nil && (err.Error() != test.want || !errors.Is(err, config.ErrInvalid)) {
+			t.Errorf("%v: %v, want %q", test.own, err, test.want)
+		}
+	}
+}
+
+func TestGroupsAndMetrics(t *testing.T) {
+	t.Parallel()
+	b := newBroker(t, nil)
+	g := b.Group(map[string]string{"consumer.session.timeout.ms": "50000"})
+	if g.SessionTimeout() != 50*time.Second || g.HeartbeatInterval() != 5*time.Second {
+		t.Errorf("session timeout %v, heartbeat interval %v", g.SessionTimeout(), g.HeartbeatInterval())
+	}
+	e := find(t, g.Describe(), "consumer.session.timeout.ms")
+	want := []config.Synonym{
+		{Name: "consumer.session.timeout.ms", Value: "50000", Source: kmsg.ConfigSourceGroupConfig},
+		{Name: "group.consumer.session.timeout.ms", Value: "45000", Source: kmsg.ConfigSourceDefaultConfig},
+	}
+	if diff := cmp.Diff(want, e.Synonyms); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	if len(config.DescribeMetrics(nil)) != 0 {
+		t.Error("a subscription on which nothing was set has configs")
+	}
+	e = find(t, config.DescribeMetrics(map[string]string{"metrics": "a"}), "metrics")
+	if *e.Value != "a" || e.Source != kmsg.ConfigSourceClientMetricsConfig {
+		t.Errorf("metrics=%s from %v", *e.Value, e.Source)
 	}
 }
 

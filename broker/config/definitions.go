@@ -17,12 +17,16 @@ type Definition struct {
 	// Broker is the name of the broker config that is the topic config's
 	// default, "" if there is none.
 	Broker string
-	// Dynamic says, of a broker config, that it can be altered cluster-wide.
+	// Coarse are further names of Broker, in order of precedence, for values in
+	// coarser units. The default is that of the last one, and Broker has none.
+	Coarse []string
+	// Dynamic says, of a broker config, that it can be altered at run time.
 	Dynamic bool
 	// Doc is for people, and is served by DescribeConfigs.
 	Doc string
 
 	check check
+	names []string // of a broker config: all that give it a value, itself among them
 }
 
 const day = 24 * 60 * 60 * 1000 // ms
@@ -41,7 +45,7 @@ var topicDefinitions = []Definition{
 		Doc: "How old records go: delete by retention, compact by key, or both.",
 	},
 	{
-		Name: "compression.gzip.level", Type: kmsg.ConfigTypeInt, Default: "-1", Broker: "compression.gzip.level", check: either(integer(-1, -1), integer(1, 9)),
+		Name: "compression.gzip.level", Type: kmsg.ConfigTypeInt, Default: "-1", Broker: "compression.gzip.level", check: gzipLevel,
 		Doc: "The level used where compression.type is gzip.",
 	},
 	{
@@ -69,11 +73,11 @@ var topicDefinitions = []Definition{
 		Doc: "Records between two fsyncs; here every record is durable before it is acknowledged." + noDisk,
 	},
 	{
-		Name: "flush.ms", Type: kmsg.ConfigTypeLong, Default: unlimited, Broker: "log.flush.interval.ms", check: long(0),
+		Name: "flush.ms", Type: kmsg.ConfigTypeLong, Default: unlimited, Broker: "log.flush.interval.ms", Coarse: []string{"log.flush.scheduler.interval.ms"}, check: long(0),
 		Doc: "Time between two fsyncs, in ms; here every record is durable before it is acknowledged." + noDisk,
 	},
 	{
-		Name: "follower.replication.throttled.replicas", Type: kmsg.ConfigTypeList, Default: "", check: throttledReplicas,
+		Name: "follower.replication.throttled.replicas", Type: kmsg.ConfigTypeList, Default: "", check: throttledReplicas("follower.replication.throttled.replicas"),
 		Doc: "Replicas whose replication is throttled on the follower." + noDisk,
 	},
 	{
@@ -81,7 +85,7 @@ var topicDefinitions = []Definition{
 		Doc: "Bytes between two index entries." + noDisk,
 	},
 	{
-		Name: "leader.replication.throttled.replicas", Type: kmsg.ConfigTypeList, Default: "", check: throttledReplicas,
+		Name: "leader.replication.throttled.replicas", Type: kmsg.ConfigTypeList, Default: "", check: throttledReplicas("leader.replication.throttled.replicas"),
 		Doc: "Replicas whose replication is throttled on the leader." + noDisk,
 	},
 	{
@@ -137,7 +141,7 @@ var topicDefinitions = []Definition{
 		Doc: "Whether tiered data goes when tiering is switched off." + noDisk,
 	},
 	{
-		Name: "remote.storage.enable", Type: kmsg.ConfigTypeBoolean, Default: "false", check: boolean,
+		Name: "remote.storage.enable", Type: kmsg.ConfigTypeBoolean, Default: "false", check: notTiered,
 		Doc: "Whether a topic is tiered; here every topic lies in object storage." + noDisk,
 	},
 	{
@@ -145,7 +149,7 @@ var topicDefinitions = []Definition{
 		Doc: "Bytes of a partition that are kept; below 0 is without limit.",
 	},
 	{
-		Name: "retention.ms", Type: kmsg.ConfigTypeLong, Default: strconv.Itoa(7 * day), Broker: "log.retention.ms", check: long(-1),
+		Name: "retention.ms", Type: kmsg.ConfigTypeLong, Default: strconv.Itoa(7 * day), Broker: "log.retention.ms", Coarse: []string{"log.retention.minutes", "log.retention.hours"}, check: long(-1),
 		Doc: "How long records are kept, in ms; -1 is for ever.",
 	},
 	{
@@ -157,11 +161,11 @@ var topicDefinitions = []Definition{
 		Doc: "The size of a log file's index." + noDisk,
 	},
 	{
-		Name: "segment.jitter.ms", Type: kmsg.ConfigTypeLong, Default: "0", Broker: "log.roll.jitter.ms", check: long(0),
+		Name: "segment.jitter.ms", Type: kmsg.ConfigTypeLong, Default: "0", Broker: "log.roll.jitter.ms", Coarse: []string{"log.roll.jitter.hours"}, check: long(0),
 		Doc: "Jitter of segment.ms." + noDisk,
 	},
 	{
-		Name: "segment.ms", Type: kmsg.ConfigTypeLong, Default: strconv.Itoa(7 * day), Broker: "log.roll.ms", check: long(1),
+		Name: "segment.ms", Type: kmsg.ConfigTypeLong, Default: strconv.Itoa(7 * day), Broker: "log.roll.ms", Coarse: []string{"log.roll.hours"}, check: long(1),
 		Doc: "Time after which a log's file is rolled, in ms." + noDisk,
 	},
 	{
@@ -169,55 +173,3 @@ var topicDefinitions = []Definition{
 		Doc: "Whether a replica that lags may lead; here no acknowledged record can lag." + noDisk,
 	},
 }
-
-// brokerDefinitions are the broker configs that are not a topic config's
-// default. The others derive from topicDefinitions.
-var brokerDefinitions = []Definition{
-	{
-		Name: "auto.create.topics.enable", Type: kmsg.ConfigTypeBoolean, Default: "true", Dynamic: true, check: boolean,
-		Doc: "Whether a topic is created when a client asks for its metadata or writes to it.",
-	},
-	{
-		Name: "broker.id", Type: kmsg.ConfigTypeInt, Default: "-1", check: integer(-1, math.MaxInt32),
-		Doc: "The node id of this agent, given at its first registration.",
-	},
-	{
-		Name: "broker.rack", Type: kmsg.ConfigTypeString, Null: true, check: anything,
-		Doc: "The availability zone of this agent.",
-	},
-	{
-		Name: "advertised.listeners", Type: kmsg.ConfigTypeString, Null: true, check: anything,
-		Doc: "The address that clients are told.",
-	},
-	{
-		Name: "default.replication.factor", Type: kmsg.ConfigTypeInt, Default: "1", check: integer(1, 1),
-		Doc: "Replicas of a partition: one, for object storage replicates by itself.",
-	},
-	{
-		Name: "group.initial.rebalance.delay.ms", Type: kmsg.ConfigTypeInt, Default: "100", check: integer(0, math.MaxInt32),
-		Doc: "How long an empty group waits for more members at its first rebalance, in ms.",
-	},
-	{
-		Name: "group.max.session.timeout.ms", Type: kmsg.ConfigTypeInt, Default: "1800000", check: integer(1, math.MaxInt32),
-		Doc: "The longest session timeout that a member may ask for, in ms.",
-	},
-	{
-		Name: "group.min.session.timeout.ms", Type: kmsg.ConfigTypeInt, Default: "6000", check: integer(1, math.MaxInt32),
-		Doc: "The shortest session timeout that a member may ask for, in ms.",
-	},
-	{
-		Name: "num.partitions", Type: kmsg.ConfigTypeInt, Default: "1", Dynamic: true, check: integer(1, MaxPartitions),
-		Doc: "Partitions of a topic that is created without a number of them.",
-	},
-	{
-		Name: "offset.metadata.max.bytes", Type: kmsg.ConfigTypeInt, Default: "4096", check: integer(0, math.MaxInt32),
-		Doc: "The largest metadata of a committed offset, in bytes.",
-	},
-	{
-		Name: "socket.request.max.bytes", Type: kmsg.ConfigTypeInt, Default: "104857600", check: integer(1, math.MaxInt32),
-		Doc: "The largest request that is accepted, in bytes.",
-	},
-}
-
-// MaxPartitions bounds the partitions of one topic.
-const MaxPartitions = 10_000
