@@ -4,10 +4,12 @@ import (
 	"cmp"
 	"maps"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/cespare/xxhash/v2"
 	"github.com/google/uuid"
+	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/streamhouse/streamhouse/broker/config"
 	"github.com/streamhouse/streamhouse/lease"
@@ -34,6 +36,7 @@ type Snapshot struct {
 	byName  map[string]*Topic
 	byID    map[uuid.UUID]*Topic
 	leaders map[lease.Key]metadata.Leader
+	configs map[metadata.Resource]map[string]string // of what has some set, besides topics and the cluster
 	fresh   time.Duration
 }
 
@@ -46,6 +49,31 @@ func (s *Snapshot) Agent(id string) (metadata.Agent, bool) {
 		return s.agents[i], true
 	}
 	return metadata.Agent{}, false
+}
+
+// Listed says whether an agent of that node id is listed.
+func (s *Snapshot) Listed(nodeID int32) bool {
+	return slices.ContainsFunc(s.agents, func(a metadata.Agent) bool { return a.NodeID == nodeID })
+}
+
+// Resource returns what was set on a resource; nil if nothing was. Not to be changed.
+func (s *Snapshot) Resource(r metadata.Resource) map[string]string { return s.configs[r] }
+
+// Resources returns the resources of a type on which something was set, by name.
+func (s *Snapshot) Resources(kind kmsg.ConfigResourceType) []string {
+	var names []string
+	for r := range s.configs {
+		if r.Type == int8(kind) {
+			names = append(names, r.Name)
+		}
+	}
+	slices.Sort(names)
+	return names
+}
+
+// Group returns the effective configuration of a consumer group.
+func (s *Snapshot) Group(name string) *config.Group {
+	return s.Broker.Group(s.configs[metadata.Resource{Type: int8(kmsg.ConfigResourceTypeGroupConfig), Name: name}])
 }
 
 // TopicByName returns nil if there is no such topic.
@@ -74,7 +102,9 @@ func (s *Snapshot) Controller() int32 {
 	return s.agents[0].NodeID
 }
 
-// heard says whether the agent was heard of lately.
+// Heard says whether an agent of this snapshot was heard of lately.
+func (s *Snapshot) Heard(a metadata.Agent) bool { return s.heard(&a) }
+
 func (s *Snapshot) heard(a *metadata.Agent) bool { return a.HeartbeatAge < s.fresh }
 
 // Leader is the agent that clients are told to produce to and fetch from, and
@@ -125,19 +155,27 @@ func rendezvous(k lease.Key, agentID string) uint64 {
 }
 
 // apply returns the snapshot that follows s when the store answered d.
-func (s *Snapshot) apply(d *metadata.Topology, taken time.Time, static *config.Broker) *Snapshot {
+func (s *Snapshot) apply(d *metadata.Topology, taken time.Time, cfg Config) *Snapshot {
 	n := &Snapshot{
 		ClusterID: d.ClusterID, Version: d.Version, Taken: taken, Broker: s.Broker, fresh: s.fresh,
-		TopicsVersion: s.TopicsVersion, byName: s.byName, byID: s.byID, leaders: s.leaders,
+		TopicsVersion: s.TopicsVersion, byName: s.byName, byID: s.byID, leaders: s.leaders, configs: s.configs,
 	}
 	n.agents = slices.SortedFunc(slices.Values(d.Agents), func(a, b metadata.Agent) int { return cmp.Compare(a.NodeID, b.NodeID) })
 	n.agentAt = make(map[string]int, len(n.agents))
 	for i := range n.agents {
 		n.agentAt[n.agents[i].ID] = i
 	}
-	brokerChanged := !maps.Equal(s.Broker.Dynamic(), d.Configs)
+	if len(d.Resources) > 0 {
+		n.configs = maps.Clone(s.configs)
+		for _, r := range d.Resources {
+			n.configs[r.Resource] = r.Configs
+		}
+		maps.DeleteFunc(n.configs, func(_ metadata.Resource, set map[string]string) bool { return len(set) == 0 })
+	}
+	own := n.configs[metadata.Resource{Type: int8(kmsg.ConfigResourceTypeBroker), Name: strconv.Itoa(int(cfg.NodeID))}]
+	brokerChanged := !maps.Equal(s.Broker.Dynamic(), d.Configs) || !maps.Equal(s.Broker.Own(), own)
 	if brokerChanged {
-		n.Broker = static.With(d.Configs)
+		n.Broker = cfg.Broker.With(d.Configs, own)
 	}
 	if len(d.Topics)+len(d.Deleted) > 0 || brokerChanged {
 		n.TopicsVersion = d.Version

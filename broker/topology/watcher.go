@@ -27,6 +27,8 @@ type Config struct {
 	// AgentFresh is the age of a heartbeat from which on an agent is not named
 	// to clients any more: the lease duration, after which its leases are free.
 	AgentFresh time.Duration
+	// NodeID is this agent's.
+	NodeID int32
 	// Broker are the configured defaults of topics.
 	Broker *config.Broker
 	// Deleted is told of every topic that went away. It must not block.
@@ -59,6 +61,7 @@ func NewWatcher(cfg Config, source Source, log *slog.Logger) *Watcher {
 		fresh:   cfg.AgentFresh,
 		byName:  map[string]*Topic{},
 		byID:    map[uuid.UUID]*Topic{},
+		configs: map[metadata.Resource]map[string]string{},
 		leaders: map[lease.Key]metadata.Leader{},
 	})
 	return w
@@ -138,7 +141,7 @@ func (w *Watcher) load(ctx context.Context, began time.Time) error {
 	if err != nil {
 		return fmt.Errorf("read topology: %w", err)
 	}
-	w.current.Store(old.apply(d, began, w.cfg.Broker))
+	w.current.Store(old.apply(d, began, w.cfg))
 	for _, id := range d.Deleted {
 		w.cfg.Deleted(id)
 	}
