@@ -3,6 +3,7 @@ package broker
 import (
 	"context"
 	"errors"
+	"iter"
 
 	"github.com/google/uuid"
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -26,7 +27,7 @@ func (b *Broker) metadata(_ context.Context, req *protocol.Request) protocol.Rep
 	return protocol.Later(func(ctx context.Context) kmsg.Response {
 		resp := r.ResponseKind().(*kmsg.MetadataResponse)
 		resp.AuthorizedOperations = authorizedOperations(r.IncludeClusterAuthorizedOperations, operationsOnCluster)
-		view := b.view(ctx)
+		view := b.viewFor(ctx, metadataRefs(r))
 		resp.Topics, view = b.metadataTopics(ctx, r, view)
 		for i := range resp.Topics {
 			t := &resp.Topics[i]
@@ -41,6 +42,25 @@ func (b *Broker) metadata(_ context.Context, req *protocol.Request) protocol.Rep
 	})
 }
 
+// metadataRefs are the topics that the request asks for by name or id.
+func metadataRefs(r *kmsg.MetadataRequest) iter.Seq[topicRef] {
+	return func(yield func(topicRef) bool) {
+		for i := range r.Topics {
+			if !yield(metadataRef(&r.Topics[i])) {
+				return
+			}
+		}
+	}
+}
+
+func metadataRef(asked *kmsg.MetadataRequestTopic) topicRef {
+	ref := topicRef{byID: asked.TopicID != uuid.Nil, id: asked.TopicID}
+	if !ref.byID && asked.Topic != nil {
+		ref.name = *asked.Topic
+	}
+	return ref
+}
+
 // metadataTopics answers for the topics that were asked for. It may create
 // some, and returns the view that has them.
 func (b *Broker) metadataTopics(ctx context.Context, r *kmsg.MetadataRequest, view *topology.Snapshot) ([]kmsg.MetadataResponseTopic, *topology.Snapshot) {
@@ -53,11 +73,7 @@ func (b *Broker) metadataTopics(ctx context.Context, r *kmsg.MetadataRequest, vi
 	}
 	mayCreate := (r.AllowAutoTopicCreation || r.Version < 4) && view.Broker.AutoCreateTopics()
 	answered := make(map[topicRef]bool, len(r.Topics))
-	for _, asked := range r.Topics {
-		ref := topicRef{byID: asked.TopicID != uuid.Nil, id: asked.TopicID}
-		if !ref.byID && asked.Topic != nil {
-			ref.name = *asked.Topic
-		}
+	for ref := range metadataRefs(r) {
 		if answered[ref] {
 			continue
 		}

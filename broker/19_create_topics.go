@@ -8,7 +8,6 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
-	"github.com/streamhouse/streamhouse/broker/config"
 	"github.com/streamhouse/streamhouse/broker/topology"
 	"github.com/streamhouse/streamhouse/metadata"
 	"github.com/streamhouse/streamhouse/protocol"
@@ -51,9 +50,8 @@ func (b *Broker) createOne(ctx context.Context, t *kmsg.CreateTopicsRequestTopic
 	view := b.Topology.Snapshot()
 	topic, err := newTopic(view, t)
 	switch {
-	case err != nil:
-	case validateOnly:
-		if view = b.view(ctx); view.TopicByName(topic.Name) != nil {
+	case err != nil || validateOnly:
+		if b.view(ctx).TopicByName(t.Topic) != nil { // that is said first
 			err = metadata.ErrTopicExists
 		}
 	default:
@@ -66,10 +64,7 @@ func (b *Broker) createOne(ctx context.Context, t *kmsg.CreateTopicsRequestTopic
 		b.Log.Info("topic created", "topic", topic.Name, "topic_id", topic.ID, "partitions", topic.Partitions)
 	}
 	answer := kmsg.NewCreateTopicsResponseTopic()
-	answer.Topic, answer.NumPartitions, answer.ReplicationFactor = topic.Name, topic.Partitions, 1
-	if !validateOnly {
-		answer.TopicID = topic.ID
-	}
+	answer.Topic, answer.TopicID, answer.NumPartitions, answer.ReplicationFactor = topic.Name, topic.ID, topic.Partitions, 1
 	for _, e := range view.Broker.Topic(topic.Configs).Describe() {
 		c := kmsg.NewCreateTopicsResponseTopicConfig()
 		c.Name, c.Value, c.ReadOnly, c.Source = e.Name, e.Value, e.ReadOnly, int8(e.Source)
@@ -90,7 +85,11 @@ func newTopic(view *topology.Snapshot, t *kmsg.CreateTopicsRequestTopic) (metada
 		if t.NumPartitions != -1 || t.ReplicationFactor != -1 {
 			return topic, &requestError{kerr.InvalidRequest, "A manual partition assignment was specified, but numPartitions or replicationFactor was not set to -1."}
 		}
-		if err := checkAssignment(t.ReplicaAssignment); err != nil {
+		partitions, err := assigned(t.ReplicaAssignment)
+		if err != nil {
+			return topic, err
+		}
+		if err := checkAssignment(view, partitions); err != nil {
 			return topic, err
 		}
 		topic.Partitions = int32(len(t.ReplicaAssignment))
@@ -106,33 +105,28 @@ func newTopic(view *topology.Snapshot, t *kmsg.CreateTopicsRequestTopic) (metada
 		if c.Value == nil {
 			return topic, &requestError{kerr.InvalidConfig, fmt.Sprintf("Null value not supported for topic configs: %s", c.Name)}
 		}
-		if err := config.CheckTopic(c.Name, *c.Value); err != nil {
-			return topic, err
-		}
 		if topic.Configs == nil {
 			topic.Configs = map[string]string{}
 		}
 		topic.Configs[c.Name] = *c.Value
 	}
-	return topic, nil
+	return topic, view.Broker.CheckTopic(topic.Configs)
 }
 
-// checkAssignment accepts any replicas, which mean nothing here, for
-// partitions that are counted from 0 without a gap.
-func checkAssignment(assignment []kmsg.CreateTopicsRequestTopicReplicaAssignment) error {
-	seen := make(map[int32]bool, len(assignment))
+// assigned are the replicas by partition, which are counted from 0 without a gap.
+func assigned(assignment []kmsg.CreateTopicsRequestTopicReplicaAssignment) ([][]int32, error) {
+	partitions := make([][]int32, len(assignment))
+	seen := make([]bool, len(assignment))
 	for _, a := range assignment {
-		if len(a.Replicas) == 0 {
-			return &requestError{kerr.InvalidReplicaAssignment, "The manual partition assignment includes an empty replica list."}
+		if a.Partition < 0 || int(a.Partition) >= len(partitions) {
+			return nil, &requestError{kerr.InvalidReplicaAssignment, "partitions should be a consecutive 0-based integer sequence"}
 		}
-		seen[a.Partition] = true
-	}
-	for p := range int32(len(assignment)) {
-		if !seen[p] {
-			return &requestError{kerr.InvalidReplicaAssignment, "partitions should be a consecutive 0-based integer sequence"}
+		if seen[a.Partition] {
+			return nil, &requestError{kerr.InvalidReplicaAssignment, fmt.Sprintf("Found multiple manual partition assignments for partition %d", a.Partition)}
 		}
+		partitions[a.Partition], seen[a.Partition] = a.Replicas, true
 	}
-	return nil
+	return partitions, nil
 }
 
 func createTopicError(name string, err error) kmsg.CreateTopicsResponseTopic {

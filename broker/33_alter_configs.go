@@ -3,13 +3,10 @@ package broker
 import (
 	"context"
 	"fmt"
-	"maps"
-	"slices"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
-	"github.com/streamhouse/streamhouse/broker/config"
 	"github.com/streamhouse/streamhouse/metadata"
 	"github.com/streamhouse/streamhouse/protocol"
 )
@@ -46,40 +43,5 @@ func (b *Broker) alterConfigs(_ context.Context, req *protocol.Request) protocol
 }
 
 func nullConfig(name string) error {
-	return &requestError{kerr.InvalidConfig, fmt.Sprintf("Null value not supported for : %s", name)}
-}
-
-// alterResource validates a change and makes it. Changes are idempotent, so
-// one whose outcome is unknown is made again.
-func (b *Broker) alterResource(ctx context.Context, kind kmsg.ConfigResourceType, name string, c metadata.ConfigChange, validateOnly bool) error {
-	check, apply := config.CheckBroker, func() error { return b.Store.AlterClusterConfigs(ctx, c) }
-	switch kind {
-	case kmsg.ConfigResourceTypeTopic:
-		t := b.Topology.Snapshot().TopicByName(name)
-		if t == nil {
-			return metadata.ErrUnknownTopic
-		}
-		check, apply = config.CheckTopic, func() error { return b.Store.AlterTopicConfigs(ctx, t.ID, c) }
-	case kmsg.ConfigResourceTypeBroker:
-		if name != "" {
-			return &requestError{kerr.InvalidRequest, "Agents have no dynamic configs of their own; alter the cluster's default (--entity-default) instead."}
-		}
-	default:
-		return unsupportedResource(kind)
-	}
-	for _, key := range slices.Sorted(maps.Keys(c.Values)) {
-		if v := c.Values[key]; v != nil {
-			if err := check(key, *v); err != nil {
-				return err
-			}
-		}
-	}
-	if validateOnly {
-		return nil
-	}
-	if err := untilKnown(ctx, apply); err != nil {
-		return err
-	}
-	b.Log.Info("configs altered", "resource_type", kind.String(), "resource", name, "configs", slices.Sorted(maps.Keys(c.Values)))
-	return nil
+	return &requestError{kerr.InvalidRequest, fmt.Sprintf("Null value not supported for : %s", name)}
 }

@@ -49,7 +49,8 @@ func (b *Broker) createPartitions(_ context.Context, req *protocol.Request) prot
 }
 
 func (b *Broker) addPartitions(ctx context.Context, t *kmsg.CreatePartitionsRequestTopic, validateOnly bool) error {
-	topic := b.Topology.Snapshot().TopicByName(t.Topic)
+	view := b.Topology.Snapshot()
+	topic := view.TopicByName(t.Topic)
 	if topic == nil {
 		return metadata.ErrUnknownTopic
 	}
@@ -60,6 +61,13 @@ func (b *Broker) addPartitions(ctx context.Context, t *kmsg.CreatePartitionsRequ
 		return &requestError{kerr.InvalidPartitions, fmt.Sprintf("Topic already has %d partition(s).", topic.Partitions)}
 	case t.Assignment != nil && len(t.Assignment) != int(t.Count-topic.Partitions):
 		return &requestError{kerr.InvalidReplicaAssignment, fmt.Sprintf("Attempted to add %d additional partition(s), but only %d assignment(s) were specified.", t.Count-topic.Partitions, len(t.Assignment))}
+	}
+	var assignment [][]int32
+	for _, a := range t.Assignment {
+		assignment = append(assignment, a.Replicas)
+	}
+	if err := checkAssignment(view, assignment); err != nil {
+		return err
 	}
 	if err := checkPartitionCount(t.Count); err != nil || validateOnly {
 		return err

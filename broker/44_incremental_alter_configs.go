@@ -43,7 +43,7 @@ func (b *Broker) incrementalChange(r *kmsg.IncrementalAlterConfigsRequestResourc
 	change := metadata.ConfigChange{Values: map[string]*string{}}
 	for _, c := range r.Configs {
 		if _, twice := change.Values[c.Name]; twice {
-			return change, &requestError{kerr.InvalidRequest, fmt.Sprintf("Error due to duplicate config keys: %s", c.Name)}
+			return change, &requestError{kerr.InvalidRequest, "Error due to duplicate config keys"}
 		}
 		if c.Value == nil && c.Op != kmsg.IncrementalAlterConfigOpDelete {
 			return change, nullConfig(c.Name)

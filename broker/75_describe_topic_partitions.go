@@ -27,7 +27,13 @@ func (b *Broker) describeTopicPartitions(_ context.Context, req *protocol.Reques
 		return protocol.Now(resp)
 	}
 	return protocol.Later(func(ctx context.Context) kmsg.Response {
-		describePage(b.view(ctx), r, resp)
+		describePage(b.viewFor(ctx, func(yield func(topicRef) bool) {
+			for _, t := range r.Topics {
+				if !yield(topicRef{name: t.Topic}) {
+					return
+				}
+			}
+		}), r, resp)
 		return resp
 	})
 }

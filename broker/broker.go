@@ -2,6 +2,7 @@ package broker
 
 import (
 	"context"
+	"iter"
 	"log/slog"
 	"time"
 
@@ -22,6 +23,7 @@ type Store interface {
 	metadata.Configs
 	metadata.Producers
 	metadata.Log
+	Deregister(ctx context.Context, agentID string, session uuid.UUID) error // metadata.Agents'
 }
 
 // Parts is what a Broker is made of. All fields are required.
@@ -34,7 +36,9 @@ type Parts struct {
 	Reader     *fetch.Reader
 	Sessions   *fetch.Sessions
 	Groups     *group.Coordinator
+	LogDir     string // what DescribeLogDirs calls the object store
 	Log        *slog.Logger
+	Level      *slog.LevelVar // of Log
 }
 
 // Broker answers Kafka's requests. Its handlers are safe for concurrent use.
@@ -55,6 +59,9 @@ const (
 	metadataMaxAge = 250 * time.Millisecond
 	// missMaxAge bounds how often names that are unknown here cost a query.
 	missMaxAge = 100 * time.Millisecond
+	// unknownMaxAge does the same where a client asks what there is: it may have
+	// created it a moment ago at another agent, and takes no for an answer.
+	unknownMaxAge = 20 * time.Millisecond
 	// missTimeout bounds how long a request whose order matters waits for a
 	// fresher view.
 	missTimeout = 5 * time.Second
@@ -67,10 +74,27 @@ const (
 
 // view returns a snapshot that is fit to be shown to clients. If the store
 // cannot be asked, the last view is better than none.
-func (b *Broker) view(ctx context.Context) *topology.Snapshot {
+func (b *Broker) view(ctx context.Context) *topology.Snapshot { return b.viewOf(ctx, metadataMaxAge) }
+
+// adminView is the view for requests that administrators make: they may ask here
+// for what they have just changed elsewhere.
+func (b *Broker) adminView(ctx context.Context) *topology.Snapshot { return b.viewOf(ctx, 0) }
+
+// viewFor is a view that has the topics, as far as there are any.
+func (b *Broker) viewFor(ctx context.Context, topics iter.Seq[topicRef]) *topology.Snapshot {
+	view := b.view(ctx)
+	for ref := range topics {
+		if ref.in(view) == nil {
+			return b.viewOf(ctx, unknownMaxAge)
+		}
+	}
+	return view
+}
+
+func (b *Broker) viewOf(ctx context.Context, maxAge time.Duration) *topology.Snapshot {
 	ctx, cancel := context.WithTimeout(ctx, viewTimeout)
 	defer cancel()
-	s, err := b.Topology.Refresh(ctx, metadataMaxAge)
+	s, err := b.Topology.Refresh(ctx, maxAge)
 	if err != nil { // the watcher, which keeps trying, warns of it
 		b.Log.Debug("answering from the last view of the cluster", "error", err, "age", time.Since(s.Taken))
 	}

@@ -5,10 +5,13 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/streamhouse/streamhouse/metadata"
 )
 
 // blocks gives out blocks of producer ids.
 type blocks struct {
+	metadata.Producers
 	delay time.Duration
 	next  int64
 }

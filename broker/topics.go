@@ -5,11 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"slices"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 
 	"github.com/streamhouse/streamhouse/broker/config"
+	"github.com/streamhouse/streamhouse/broker/topology"
 	"github.com/streamhouse/streamhouse/metadata"
 )
 
@@ -26,7 +28,7 @@ func checkTopicName(name string) error {
 	case name == "":
 		reason = "the empty string is not allowed"
 	case name == "." || name == "..":
-		reason = "'.' or '..' is not allowed"
+		reason = fmt.Sprintf("'%s' is not allowed", name)
 	case len(name) > 249:
 		reason = fmt.Sprintf("the length of '%s' is longer than the max allowed length 249", name)
 	case !legalTopicName.MatchString(name):
@@ -41,9 +43,43 @@ func checkTopicName(name string) error {
 func checkPartitionCount(n int32) error {
 	switch {
 	case n <= 0:
-		return &requestError{kerr.InvalidPartitions, "Number of partitions must be larger than 0, or -1 to use the default value."}
+		return &requestError{kerr.InvalidPartitions, "Number of partitions was set to an invalid non-positive value."}
 	case n > config.MaxPartitions:
 		return &requestError{kerr.InvalidPartitions, fmt.Sprintf("Number of partitions must be at most %d.", config.MaxPartitions)}
+	}
+	return nil
+}
+
+// checkReplicas applies Kafka's rules for the replicas of one partition.
+func checkReplicas(view *topology.Snapshot, replicas []int32) error {
+	if len(replicas) == 0 {
+		return &requestError{kerr.InvalidReplicaAssignment, "The manual partition assignment includes an empty replica list."}
+	}
+	sorted := slices.Sorted(slices.Values(replicas))
+	for i, id := range sorted {
+		switch {
+		case !view.Listed(id):
+			return &requestError{kerr.InvalidReplicaAssignment, fmt.Sprintf("The manual partition assignment includes broker %d, but no such broker is registered.", id)}
+		case i > 0 && id == sorted[i-1]:
+			return &requestError{kerr.InvalidReplicaAssignment, fmt.Sprintf("The manual partition assignment includes the broker %d more than once.", id)}
+		}
+	}
+	return nil
+}
+
+// checkAssignment applies them to several partitions, which have as many
+// replicas each. Nothing is kept of it: whoever has the lease leads.
+func checkAssignment(view *topology.Snapshot, partitions [][]int32) error {
+	for _, replicas := range partitions {
+		if err := checkReplicas(view, replicas); err != nil {
+			return err
+		}
+		if want := len(partitions[0]); len(replicas) != want {
+			return &requestError{kerr.InvalidReplicaAssignment, fmt.Sprintf(
+				"The manual partition assignment includes a partition with %d replica(s), but this is not consistent with previous partitions, which have %d replica(s).",
+				len(replicas), want,
+			)}
+		}
 	}
 	return nil
 }

@@ -90,11 +90,12 @@ func untilSignal(parent context.Context) (context.Context, context.CancelFunc) {
 
 // runAgent serves until ctx ends.
 func runAgent(ctx context.Context, s *Settings) error {
-	log := newLogger(s)
+	level := new(slog.LevelVar)
+	log := newLogger(s, level)
 	if _, err := memlimit.Set(memlimit.WithLogger(slog.New(slog.DiscardHandler))); err != nil {
 		log.Debug("no memory limit was found", "error", err)
 	}
-	n, err := build(ctx, s, log)
+	n, err := build(ctx, s, log, level)
 	switch {
 	case err != nil && ctx.Err() != nil:
 		log.Info("stopped before it was ready")
@@ -105,8 +106,9 @@ func runAgent(ctx context.Context, s *Settings) error {
 	return n.run(ctx)
 }
 
-func newLogger(s *Settings) *slog.Logger {
-	var level slog.Level
+// newLogger returns the log of the process, and sets its level, which may be
+// changed later.
+func newLogger(s *Settings, level *slog.LevelVar) *slog.Logger {
 	_ = level.UnmarshalText([]byte(s.Log.Level)) // its values were checked
 	o := &slog.HandlerOptions{Level: level}
 	if s.Log.Format == "json" {
@@ -119,6 +121,7 @@ func newLogger(s *Settings) *slog.Logger {
 type node struct {
 	settings *Settings
 	log      *slog.Logger
+	level    *slog.LevelVar // of log
 
 	kafka, admin net.Listener
 	store        metadata.Store
@@ -137,11 +140,11 @@ type node struct {
 }
 
 // build opens the stores, registers the agent and makes everything else. Until
-// it returns without an error nothing is left open.
-func build(ctx context.Context, s *Settings, log *slog.Logger) (_ *node, err error) {
+// it returns without an error nothing is left open. level is that of log.
+func build(ctx context.Context, s *Settings, log *slog.Logger, level *slog.LevelVar) (_ *node, err error) {
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
-	n := &node{settings: s, log: log}
+	n := &node{settings: s, log: log, level: level}
 	defer func() {
 		if err != nil {
 			n.abandon(ctx)
@@ -271,7 +274,7 @@ func (n *node) assemble(objects objstore.Store, session uuid.UUID, reg *promethe
 	n.leases = lease.NewManager(n.store, s.AgentID, s.leaseConfig(), lease.NewMetrics(reg), log)
 	n.reader = fetch.New(s.fetchConfig(debug.SetMemoryLimit(-1)), n.store, objects, leads{n.leases}, fetch.NewMetrics(reg), log)
 	n.topology = topology.NewWatcher(topology.Config{
-		Interval: s.TopologyInterval, AgentFresh: s.LeaseDuration, Broker: static, Deleted: n.reader.Forget,
+		Interval: s.TopologyInterval, AgentFresh: s.LeaseDuration, NodeID: self.NodeID, Broker: static, Deleted: n.reader.Forget,
 	}, n.agent.Listed(n.store), log)
 	n.pool = ingest.NewPool(s.Flush, ingest.Environment{
 		AgentID: s.AgentID, Session: session, Leases: n.leases, Objects: objects,
@@ -282,7 +285,8 @@ func (n *node) assemble(objects objstore.Store, session uuid.UUID, reg *promethe
 	n.prune = prune.New(n.store, reg, log)
 	b := broker.New(broker.Parts{
 		NodeID: self.NodeID, AgentID: s.AgentID, Store: n.store, Topology: n.topology, Partitions: n.table,
-		Reader: n.reader, Sessions: fetch.NewSessions(), Groups: n.groups, Log: log,
+		Reader: n.reader, Sessions: fetch.NewSessions(), Groups: n.groups,
+		LogDir: redact(s.ObjectURL), Log: log, Level: n.level,
 	})
 	router, err := protocol.NewRouter(b.Routes(), protocol.WithApiVersionsHook(b.ApiVersions))
 	if err != nil {

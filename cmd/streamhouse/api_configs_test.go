@@ -81,7 +81,7 @@ func TestTopicConfigs(t *testing.T) {
 			{"append to what is no list", false, tp.name, []change{{opAppend, "retention.ms", "1"}}, kerr.InvalidConfig, "retention.ms", "604800000"},
 			{"one of two is bad", false, tp.name, []change{{opSet, "retention.ms", "1"}, {opSet, "segment.ms", "0"}}, kerr.InvalidConfig, "retention.ms", "604800000"},
 			{"unknown config", false, tp.name, []change{{opSet, "nope", "1"}}, kerr.InvalidConfig, "retention.ms", "604800000"},
-			{"null", false, tp.name, []change{{opSet, "retention.ms", "-"}}, kerr.InvalidConfig, "retention.ms", "604800000"},
+			{"null", false, tp.name, []change{{opSet, "retention.ms", "-"}}, kerr.InvalidRequest, "retention.ms", "604800000"},
 			{"the same twice", false, tp.name, []change{{opSet, "retention.ms", "1"}, {opDelete, "retention.ms", "-"}}, kerr.InvalidRequest, "retention.ms", "604800000"},
 			{"unknown operation", false, tp.name, []change{{9, "retention.ms", "1"}}, kerr.InvalidRequest, "retention.ms", "604800000"},
 			{"unknown topic", false, "nope", []change{{opSet, "retention.ms", "1"}}, kerr.UnknownTopicOrPartition, "retention.ms", "604800000"},
@@ -106,15 +106,15 @@ func TestTopicConfigs(t *testing.T) {
 				t.Errorf("%+v", all)
 			}
 			r.Resources[0].Configs[0].Value = nil
-			wantCode(t, "null", ask[*kmsg.AlterConfigsResponse](w, 2, r).Resources[0].ErrorCode, kerr.InvalidConfig)
+			wantCode(t, "null", ask[*kmsg.AlterConfigsResponse](w, 2, r).Resources[0].ErrorCode, kerr.InvalidRequest)
 		})
 		t.Run("describe", func(t *testing.T) {
 			for name, want := range map[string]*kerr.Error{"nope": kerr.UnknownTopicOrPartition, "no pe": kerr.InvalidTopicException} {
 				_, code := describeConfigs(w, ofTopic, name)
 				wantCode(t, name, code, want)
 			}
-			_, code := describeConfigs(w, kmsg.ConfigResourceTypeBrokerLogger, "1")
-			wantCode(t, "loggers", code, kerr.InvalidRequest)
+			_, code := describeConfigs(w, kmsg.ConfigResourceTypeBrokerLogger, "99")
+			wantCode(t, "loggers of another", code, kerr.InvalidRequest)
 		})
 	})
 }
@@ -151,10 +151,9 @@ func TestBrokerConfigsAreDefaultsOfTopics(t *testing.T) {
 			change   change
 			want     *kerr.Error
 		}{
-			"read-only":        {"", change{opSet, "broker.id", "7"}, kerr.InvalidConfig},
-			"unknown":          {"", change{opSet, "nope", "7"}, kerr.InvalidConfig},
-			"bad value":        {"", change{opSet, "log.retention.ms", "x"}, kerr.InvalidConfig},
-			"one agent's own":  {self, change{opSet, "log.retention.ms", "1"}, kerr.InvalidRequest},
+			"read-only":        {"", change{opSet, "broker.id", "7"}, kerr.InvalidRequest},
+			"unknown":          {"", change{opSet, "nope", "7"}, kerr.InvalidRequest},
+			"bad value":        {"", change{opSet, "log.retention.ms", "x"}, kerr.InvalidRequest},
 			"back to defaults": {"", change{opDelete, "log.retention.ms", "-"}, nil},
 		} {
 			wantCode(t, name, incrementally(w, false, ofBroker, test.resource, test.change), test.want)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"testing"
 
@@ -170,7 +171,7 @@ func codeOf(key kmsg.Key, version int16) *kerr.Error {
 	case key == kmsg.DeleteGroups:
 		return kerr.GroupIDNotFound
 	}
-	return nil
+	return adminCodes[key]
 }
 
 func TestEveryVersionOfEveryAPIIsAnswered(t *testing.T) {
@@ -179,6 +180,7 @@ func TestEveryVersionOfEveryAPIIsAnswered(t *testing.T) {
 		w := dial(t, a.addr)
 		versions := ask[*kmsg.ApiVersionsResponse](w, 0, kmsg.NewPtrApiVersionsRequest())
 		apis := everyAPI(makeTopic(w, "every-api", 1), "group")
+		maps.Copy(apis, everyAdminAPI("every-api"))
 		if len(apis) != len(versions.ApiKeys) {
 			t.Errorf("%d APIs are served, this test knows %d", len(versions.ApiKeys), len(apis))
 		}

@@ -66,7 +66,7 @@ func startAgent(t testing.TB, s stores, change ...func(*Settings)) *testAgent {
 		t.Fatal(err)
 	}
 	log := slog.New(slog.NewTextHandler(t.Output(), nil)).With("agent", settings.AgentID)
-	n, err := build(t.Context(), settings, log)
+	n, err := build(t.Context(), settings, log, new(slog.LevelVar))
 	if err != nil {
 		t.Fatalf("start agent %s: %v", settings.AgentID, err)
 	}

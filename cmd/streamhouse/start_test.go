@@ -31,7 +31,7 @@ func TestStartIsBounded(t *testing.T) {
 			settings.MetadataURL, settings.ObjectURL = test.stores.metadata, test.stores.objects
 			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 			defer cancel()
-			_, err := build(ctx, settings, slog.New(slog.DiscardHandler))
+			_, err := build(ctx, settings, slog.New(slog.DiscardHandler), new(slog.LevelVar))
 			if err == nil {
 				t.Fatal("the agent has started")
 			}
