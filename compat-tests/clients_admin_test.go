@@ -65,8 +65,12 @@ func (r *clientRun) adminConfigs(ctx context.Context) error {
 func (r *clientRun) awaitConfigs(ctx context.Context, topic string, want map[string]string) error {
 	return settle(ctx, func() error {
 		configs, err := r.TopicConfigs(ctx, topic)
-		if err != nil {
+		if errors.Is(err, clients.ErrUnsupported) {
 			return fmt.Errorf("describe: %w", err)
+		}
+		if err != nil {
+			// A broker that was not asked to create the topic may not know of it yet.
+			return notYet{fmt.Errorf("describe: %w", err)}
 		}
 		for name, value := range want {
 			if configs[name] != value {

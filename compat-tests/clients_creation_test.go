@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/streamhouse/streamhouse/compat-tests/clients"
@@ -46,7 +47,14 @@ func (r *clientRun) creation(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	served, err := wire.Fetch(ctx, client, brokers[0], topic, 0, int64(log.Len()))
+	var served wire.Log
+	err = settle(ctx, func() (err error) {
+		served, err = wire.Fetch(ctx, client, brokers[0], topic, 0, int64(log.Len()))
+		if errors.Is(err, kerr.UnknownTopicOrPartition) {
+			return notYet{err} // it may not know yet what another broker has created
+		}
+		return err
+	})
 	if err != nil {
 		return err
 	}
