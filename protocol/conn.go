@@ -19,6 +19,12 @@ import (
 // read past it.
 const readBuffer = 8 << 10
 
+// answerWeight is how many times what a request decodes to is taken of the request
+// memory: it is looked up, and answered with all that was asked for.
+const answerWeight = 4
+
+var errStalled = errors.New("others waited for the memory of a peer that did not get on")
+
 // past is a deadline that wakes a blocked read.
 var past = time.Unix(1, 0)
 
@@ -69,6 +75,8 @@ type conn struct {
 
 	waits sync.WaitGroup // of Later and LaterNone
 
+	peer peer
+
 	lastUsed atomic.Int64 // ns since 1970 at which a request was last answered, or the connection began
 }
 
@@ -92,9 +100,16 @@ func (s *Server) serveConn(base context.Context, nc net.Conn) {
 	defer context.AfterFunc(s.drain, func() { c.stopReading(errShutdown) })()
 	defer context.AfterFunc(c.reading, func() { nc.SetReadDeadline(past) })()
 	c.frames = frameReader{
-		br:     bufio.NewReaderSize(nc, readBuffer),
-		max:    int(min(int64(s.cfg.MaxFrameBytes), s.cfg.MaxRequestMemory)),
-		extend: func() error { return c.extendRead(s.cfg.ReadTimeout) },
+		br:  bufio.NewReaderSize(nc, readBuffer),
+		max: int(min(int64(s.cfg.MaxFrameBytes), s.cfg.MaxRequestMemory)),
+		extend: func() error {
+			c.peer.sending.begin()
+			return c.extendRead(s.cfg.ReadTimeout)
+		},
+	}
+	c.peer.cut = func() {
+		c.cancel(closing(closeSlow, errStalled))
+		nc.Close()
 	}
 
 	s.places.add(c)
@@ -143,8 +158,10 @@ func (c *conn) next() (*exchange, HandlerFunc, *closeError) {
 	if err != nil {
 		return nil, nil, err
 	}
-	if err := c.frames.begun(size); err != nil {
-		return nil, nil, ioError(c.reading, err)
+	begun := c.frames.begun(size)
+	c.peer.sending.end()
+	if begun != nil {
+		return nil, nil, ioError(c.reading, begun)
 	}
 	// The request has begun to arrive before a slot is awaited, so that a peer that
 	// leaves with all its slots taken is noticed.
@@ -153,7 +170,7 @@ func (c *conn) next() (*exchange, HandlerFunc, *closeError) {
 	case <-c.reading.Done():
 		return nil, nil, ioError(c.reading, c.reading.Err())
 	}
-	x := &exchange{req: Request{Size: size, responses: &c.responses}, held: holding{of: c.memory}}
+	x := &exchange{req: Request{Size: size, responses: &c.responses}, held: holding{of: c.memory, peer: &c.peer}}
 	handle, err := c.receive(x)
 	if err != nil {
 		c.release(x)
@@ -188,6 +205,7 @@ func (c *conn) awaitFrame() (int, *closeError) {
 // receive reads x's body and decodes it.
 func (c *conn) receive(x *exchange) (HandlerFunc, *closeError) {
 	frame, err := c.frames.body(x.req.Size, func(have int) (int, error) { return c.room(x, have) })
+	c.peer.sending.end()
 	if err != nil {
 		return nil, ioError(c.reading, err)
 	}
@@ -198,8 +216,7 @@ func (c *conn) receive(x *exchange) (HandlerFunc, *closeError) {
 		if decoded <= freeExpansion {
 			return nil
 		}
-		// As much again for an answer that names all that was asked for.
-		if err := x.held.grow(c.reading, 2*int64(decoded)); err != nil {
+		if err := x.held.grow(c.reading, answerWeight*int64(decoded)); err != nil {
 			return ioError(c.reading, err)
 		}
 		return nil
@@ -215,6 +232,7 @@ func (c *conn) receive(x *exchange) (HandlerFunc, *closeError) {
 // room takes memory for x's body, of which have bytes were read, and returns how
 // large its buffer may be.
 func (c *conn) room(x *exchange, have int) (int, error) {
+	c.peer.sending.end() // it is not the peer that is waited for
 	size := roomy(x.req.Size, have)
 	if x.held.tryGrow(int64(size - have)) {
 		return size, nil

@@ -23,9 +23,10 @@ const (
 	growth = 64
 	// scarceGrowth is by how many times a body may grow while memory is scarce. Peers
 	// that only claim to send much must not keep it from others.
-	scarceGrowth = 8
-	// progressBytes is how much of a body must arrive within one read timeout.
-	progressBytes = 1 << 20
+	scarceGrowth = 4
+	// progressBytes is how much of a body must arrive within one read timeout, and how
+	// much of replies must be taken within one write timeout.
+	progressBytes = 256 << 10
 )
 
 var (

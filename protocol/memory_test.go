@@ -6,6 +6,7 @@ import (
 	"slices"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 	"pgregory.net/rapid"
@@ -41,7 +42,7 @@ func (r *request) isWhole() bool {
 }
 
 func newRequest(m *memory, steps ...int64) *request {
-	return &request{&holding{of: m}, steps, make(chan struct{})}
+	return &request{&holding{of: m, peer: new(peer)}, steps, make(chan struct{})}
 }
 
 func unobserved(float64) {}
@@ -151,6 +152,29 @@ func TestClaimsTakeNoMemory(t *testing.T) {
 			c.out <- produceFrame(size)
 			c.want(1)
 		}
+	})
+}
+
+// A peer that takes no replies has its connection ended when others wait for the
+// memory of its requests, and not before.
+func TestPeersThatStallAreCutOffWhenOthersWait(t *testing.T) {
+	inBubble(t, ServerConfig{MaxRequestMemory: 1000}, map[int16]HandlerFunc{0: respond, keyHeartbeat: respond}, func(t *testing.T, f *fixture) {
+		greedy := f.dial()
+		greedy.out <- produceFrame(800) // its reply is never read
+		<-time.After(2 * stallLimit)    // the bubble's clock
+		f.wantClosed(closeSlow, 0)
+		honest := f.dial()
+		honest.send(1, heartbeat("fits"))
+		honest.want(1)
+		honest.out <- produceFrame(700)
+		synctest.Wait()
+		begun := time.Now()
+		honest.want(1)
+		if waited := time.Since(begun); waited != stallLimit {
+			t.Errorf("waited for %v", waited)
+		}
+		f.wantClosed(closeSlow, 1)
+		f.wantLog("others waited")
 	})
 }
 

@@ -43,12 +43,13 @@ type ServerConfig struct {
 	// awaited for so long, as connections.max.idle.ms. Default 10 minutes.
 	IdleTimeout time.Duration
 
-	// ReadTimeout ends a connection whose begun request does not get on by 1 MiB,
+	// ReadTimeout ends a connection whose begun request does not get on by 256 KiB,
 	// or to its end, in so long: it holds request memory. Default 30 seconds.
 	ReadTimeout time.Duration
 
-	// WriteTimeout ends a connection whose peer does not take 1 MiB of replies, or
-	// their end, in so long. Default 30 seconds.
+	// WriteTimeout ends a connection whose peer does not take 256 KiB of replies, or
+	// their end, in so long. Default 30 seconds. Where others wait for the memory of
+	// its requests, this and the ReadTimeout are two seconds.
 	WriteTimeout time.Duration
 }
 

@@ -12,8 +12,6 @@ const (
 	// flushBytes is how many bytes of replies are gathered before they are written
 	// although more are ready.
 	flushBytes = 256 << 10
-	// writeProgress is how many bytes the peer must take within a write timeout.
-	writeProgress = 1 << 20
 	// pooledBytes is the largest buffer that is kept for other replies.
 	pooledBytes = 4 << 20
 )
@@ -132,11 +130,13 @@ func (b *batch) flush() *closeError {
 // write writes p, a piece a timeout, so that the timeout is for a peer that takes
 // nothing and not for a large reply.
 func (c *conn) write(p []byte) *closeError {
+	defer c.peer.taking.end()
 	for len(p) > 0 {
+		c.peer.taking.begin()
 		err := c.nc.SetWriteDeadline(time.Now().Add(c.cfg.WriteTimeout))
 		n := 0
 		if err == nil {
-			n, err = c.nc.Write(p[:min(len(p), writeProgress)])
+			n, err = c.nc.Write(p[:min(len(p), progressBytes)])
 		}
 		c.metrics.responseBytes.Add(float64(n))
 		if err != nil {
