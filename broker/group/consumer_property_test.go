@@ -1,0 +1,389 @@
+package group
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
+	"pgregory.net/rapid"
+
+	"github.com/streamhouse/streamhouse/broker/group/assignor"
+	"github.com/streamhouse/streamhouse/metadata"
+)
+
+// TestConsumerGroupProperties has consumers of both protocols come, go, fall
+// silent and change their minds, loses answers, changes topics, and replaces the
+// coordinator between and within steps. At no time do two members use one
+// partition, by what they were told; and when all is quiet, the group is stable,
+// and each partition of each topic that is subscribed to has its one consumer.
+func TestConsumerGroupProperties(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(rt *rapid.T) {
+		w := newWorld(rt)
+		for range rapid.IntRange(1, 80).Draw(rt, "steps") {
+			w.random()
+		}
+		w.quiet()
+	})
+}
+
+// world is a coordinator, its store and its clients.
+type world struct {
+	*rapid.T
+	cfg     Config
+	m       *machine
+	now     time.Duration
+	topics  *fakeTopics
+	behind  *fakeTopics // what the coordinator knows of them
+	gone    map[string]bool
+	records map[string]string
+	clients []*client
+	ids     int
+}
+
+// client is a consumer: what it believes, and what it does accordingly.
+type client struct {
+	id, instance string
+	classic      bool
+	eager        bool // of the classic protocol
+	topics       []string
+	regex        string
+
+	joined bool
+	epoch  int32
+	synced bool
+	uses   assignor.Partitions
+	told   assignor.Partitions // what it has not taken on yet, as it has to give something up first; nil for nothing
+	full   bool                // it says all in its next heartbeat, as the last one was not answered
+}
+
+func newWorld(rt *rapid.T) *world {
+	w := &world{T: rt, cfg: DefaultConfig(), topics: newFakeTopics(), gone: make(map[string]bool), records: make(map[string]string)}
+	// A group may become one of the consumer protocol, and stays one, so that all
+	// rebalances are the coordinator's.
+	w.cfg.ConsumerMigrationPolicy = MigrateUp
+	w.changeTopics()
+	w.behind = w.topics
+	w.restart()
+	return w
+}
+
+func (w *world) draw(name string, n int) int { return rapid.IntRange(0, n-1).Draw(w.T, name) }
+
+// changeTopics makes a topic, or makes it larger, or deletes it for good: one of the
+// same name has another id, and is another topic.
+func (w *world) changeTopics() {
+	name := string("tuv"[w.draw("topic", 3)])
+	if w.gone[name] = w.gone[name] || w.draw("delete", 8) == 0; w.gone[name] {
+		w.topics = w.topics.with(map[string]int32{name: 0})
+		return
+	}
+	w.topics = w.topics.with(map[string]int32{name: max(w.topics.sizes[name], int32(w.draw("partitions", 6)))})
+}
+
+func (w *world) restart() {
+	var stored []metadata.StoredGroup
+	for id, record := range w.records {
+		stored = append(stored, metadata.StoredGroup{GroupRecord: metadata.GroupRecord{Group: id, Record: record}})
+	}
+	var err error
+	if w.m, err = newMachine(&w.cfg, func() Topics { return w.behind }, w.now, stored); err != nil {
+		w.Fatal(err)
+	}
+}
+
+func (w *world) random() {
+	switch w.draw("what", 12) {
+	case 0:
+		w.changeTopics()
+	case 1:
+		w.behind = w.topics
+	case 2:
+		w.restart()
+	case 3:
+		w.pass(time.Duration(w.draw("seconds", 30)) * time.Second)
+	case 4:
+		w.newClient()
+	default:
+		if len(w.clients) > 0 {
+			w.act(w.clients[w.draw("client", len(w.clients))])
+		}
+	}
+	w.check()
+}
+
+func (w *world) newClient() {
+	if len(w.clients) == 5 {
+		return
+	}
+	w.ids++
+	c := &client{id: fmt.Sprint("m", w.ids), classic: w.draw("classic", 3) == 0, eager: rapid.Bool().Draw(w.T, "eager"), uses: assignor.Partitions{}}
+	instance := fmt.Sprint("i", w.draw("instance", 4))
+	if instance < "i2" && !slices.ContainsFunc(w.clients, func(o *client) bool { return o.instance == instance }) {
+		c.instance = instance
+	}
+	w.subscribe(c)
+	w.clients = append(w.clients, c)
+}
+
+func (w *world) subscribe(c *client) {
+	c.topics, c.regex = nil, ""
+	for _, topic := range []string{"t", "u", "v"} {
+		if rapid.Bool().Draw(w.T, "subscribes") {
+			c.topics = append(c.topics, topic)
+		}
+	}
+	if !c.classic && w.draw("by pattern", 4) == 0 {
+		c.regex = "[uv]"
+	}
+}
+
+// act is one thing that a client does.
+func (w *world) act(c *client) {
+	switch w.draw("act", 16) {
+	case 0: // it dies
+		w.clients = slices.DeleteFunc(w.clients, func(o *client) bool { return o == c })
+	case 1:
+		w.leave(c)
+	case 2:
+		w.subscribe(c)
+		c.full = true
+		if c.classic {
+			c.joined = false
+		}
+	default:
+		w.beat(c, rapid.Bool().Draw(w.T, "loses the answer"))
+	}
+}
+
+// beat lets a client give up what it has to, and then be heard of.
+func (w *world) beat(c *client, loses bool) {
+	if c.classic {
+		w.classicBeat(c, loses)
+		return
+	}
+	if c.told != nil {
+		c.uses, c.told = c.told, nil // what it gave up, and what it got for that
+	}
+	r := &ConsumerHeartbeatRequest{Group: "g", MemberID: c.id, InstanceID: c.instance, Epoch: c.epoch, RebalanceTimeout: -1}
+	if !c.joined {
+		r.Epoch, c.uses = JoinEpoch, assignor.Partitions{}
+	}
+	if !c.joined || c.full {
+		r.RebalanceTimeout, r.Topics, r.Regex = 10*time.Second, append([]string{}, c.topics...), &c.regex
+	}
+	if !c.joined || c.full || rapid.Bool().Draw(w.T, "says what it owns") {
+		r.Owned = c.uses
+	}
+	answer, err := w.ask(r, loses)
+	switch {
+	case errors.Is(err, errLost):
+		c.full = true
+	case err != nil:
+		c.joined, c.uses, c.told = false, assignor.Partitions{}, nil
+	default:
+		a := answer.(ConsumerHeartbeatResponse)
+		c.joined, c.full, c.epoch = true, false, a.Epoch
+		if a.Assignment == nil {
+			return
+		}
+		if c.told = a.Assignment; subset(c.uses, c.told) {
+			c.uses, c.told = c.told, nil // at once
+		}
+	}
+}
+
+// classicBeat joins, syncs or is heard of, whatever comes next.
+func (w *world) classicBeat(c *client, loses bool) {
+	m := Membership{Group: "g", MemberID: c.id, InstanceID: c.instance, Generation: c.epoch}
+	var request any = &HeartbeatRequest{m}
+	switch {
+	case !c.joined:
+		if c.eager {
+			c.uses = assignor.Partitions{}
+		}
+		request = &JoinRequest{
+			Group: "g", MemberID: c.id, InstanceID: c.instance, ProtocolType: consumerProtocol, Protocols: w.says(c),
+			SessionTimeout: 20 * time.Second, RebalanceTimeout: 10 * time.Second,
+		}
+	case !c.synced:
+		request = &SyncRequest{Membership: m}
+	}
+	answer, err := w.ask(request, loses)
+	switch a := answer.(type) {
+	case JoinResponse:
+		c.joined, c.synced, c.epoch = true, false, a.Generation
+	case SyncResponse:
+		c.synced = true
+		var says kmsg.ConsumerMemberAssignment
+		if err := says.ReadFrom(a.Assignment); err != nil {
+			w.Fatal(err)
+		}
+		next := assigned(w.topics, &says)
+		c.joined = subset(c.uses, next) // or it says that it gave something up
+		c.uses = next
+	default:
+		if err == nil || errors.Is(err, errLost) {
+			return
+		}
+		c.joined = false
+		if !errors.Is(err, kerr.RebalanceInProgress) {
+			c.uses = assignor.Partitions{}
+		}
+		if errors.Is(err, kerr.UnknownMemberID) || errors.Is(err, kerr.FencedInstanceID) {
+			w.ids++
+			c.id = fmt.Sprint("m", w.ids)
+			c.instance = "" // the next join would need to be told its id
+		}
+	}
+}
+
+// says is a subscription in the classic protocol.
+func (w *world) says(c *client) []Protocol {
+	s := kmsg.NewConsumerMemberMetadata()
+	s.Version, s.Topics = 1, c.topics
+	for _, p := range named(w.topics, c.uses) {
+		s.OwnedPartitions = append(s.OwnedPartitions, kmsg.ConsumerMemberMetadataOwnedPartition{Topic: p.Topic, Partitions: p.Partitions})
+	}
+	return []Protocol{{Name: "cooperative-sticky", Metadata: s.AppendTo(nil)}}
+}
+
+func (w *world) leave(c *client) {
+	switch {
+	case c.classic:
+		_, _ = w.ask(&LeaveRequest{Group: "g", Members: []LeavingMember{{MemberID: c.id}}}, false)
+	case c.instance != "":
+		_, _ = w.ask(&ConsumerHeartbeatRequest{Group: "g", MemberID: c.id, InstanceID: c.instance, Epoch: LeaveStaticEpoch}, false)
+	default:
+		_, _ = w.ask(&ConsumerHeartbeatRequest{Group: "g", MemberID: c.id, Epoch: LeaveEpoch}, false)
+	}
+	w.ids++
+	c.id, c.joined, c.uses, c.told = fmt.Sprint("m", w.ids), false, assignor.Partitions{}, nil
+}
+
+// errLost is why there is no answer.
+var errLost = errors.New("lost")
+
+// ask steps the machine. The answer may be lost, and so may be, with the
+// coordinator, what was on its way to the store: then there is no answer for sure.
+func (w *world) ask(request any, loses bool) (any, error) {
+	c := newCall()
+	effects := w.m.step(w.now, c, request)
+	if loses && w.draw("crash", 2) == 0 {
+		w.Logf("%T %+v: crash", request, request)
+		w.restart()
+		return nil, errLost
+	}
+	w.take(effects)
+	if loses {
+		w.Logf("%T %+v: lost", request, request)
+		return nil, errLost
+	}
+	for _, e := range effects {
+		if r, ok := e.(reply); ok && r.call == c {
+			w.Logf("%T %+v: %+v %v", request, request, r.answer, r.err)
+			return r.answer, r.err
+		}
+	}
+	return nil, errLost // a classic group makes it wait
+}
+
+func (w *world) take(effects []effect) {
+	if err := w.m.check(); err != nil {
+		w.Fatalf("invariant broken: %v", err)
+	}
+	for _, e := range effects {
+		if s, ok := e.(storeGroup); ok {
+			w.records[s.group] = s.record
+			if s.deleted {
+				delete(w.records, s.group)
+			}
+		}
+	}
+	w.m.stored(unstored(w.m))
+}
+
+func (w *world) pass(by time.Duration) {
+	end := w.now + by
+	for at, ok := w.m.timers.next(); ok && at <= end; at, ok = w.m.timers.next() {
+		w.now = max(w.now, at)
+		w.take(w.m.expire(w.now))
+	}
+	w.now = end
+}
+
+// check looks for a partition that two members use. Clients that are no members
+// any more know it by their own clocks.
+func (w *world) check() {
+	g := w.m.consumer("g")
+	if g == nil {
+		return
+	}
+	users := make(map[slot]string)
+	for _, c := range w.clients {
+		if g.members[c.id] == nil {
+			c.uses, c.told = assignor.Partitions{}, nil
+		}
+		for topic, list := range c.uses {
+			for _, p := range list {
+				k := slot{topicName(topic), p}
+				if other, taken := users[k]; taken {
+					w.Fatalf("%s and %s use %v", other, c.id, k)
+				}
+				users[k] = c.id
+			}
+		}
+	}
+}
+
+type slot struct {
+	topic     string
+	partition int32
+}
+
+// quiet lets all that goes on come to its end, and checks how.
+func (w *world) quiet() {
+	w.behind = w.topics
+	w.pass(2 * time.Minute) // who has died is gone
+	for range 30 {
+		for _, c := range w.clients {
+			w.beat(c, false)
+			w.check()
+		}
+		w.pass(time.Second)
+	}
+	want, got := make(map[slot]bool), make(map[slot]bool)
+	consumers := 0
+	for _, c := range w.clients {
+		if !c.classic {
+			consumers++
+		}
+		for name, n := range w.topics.sizes {
+			if slices.Contains(c.topics, name) || c.regex != "" && (name == "u" || name == "v") {
+				for p := range n {
+					want[slot{name, p}] = true
+				}
+			}
+		}
+		for topic, list := range c.uses {
+			for _, p := range list {
+				got[slot{topicName(topic), p}] = true
+			}
+		}
+	}
+	g := w.m.consumer("g")
+	if consumers == 0 || g == nil {
+		return
+	}
+	if g.state != Stable {
+		w.Fatalf("%s, %+v", g.state, g.describe())
+	}
+	if !maps.Equal(want, got) {
+		w.Fatalf("%v are used, not %v", got, want)
+	}
+}
