@@ -1,15 +1,23 @@
 package clients
 
-import "runtime/debug"
+import (
+	"os"
+	"path/filepath"
+	"strings"
 
-// moduleVersion is the version of a Go module that this program is built with, as its tags spell it but for the v, or
-// "unknown" if the build does not tell.
+	"github.com/streamhouse/streamhouse/compat-tests/toolchain"
+)
+
+// moduleVersion is the version of a Go module that this one requires, as its tags spell it but for the v, or "unknown".
+// The build information would tell, but a test's program has none.
 func moduleVersion(path string) string {
-	if info, ok := debug.ReadBuildInfo(); ok {
-		for _, module := range info.Deps {
-			if module.Path == path {
-				return module.Version[len("v"):]
-			}
+	content, err := os.ReadFile(filepath.Join(toolchain.Root(), "go.mod"))
+	if err != nil {
+		return "unknown"
+	}
+	for line := range strings.Lines(string(content)) {
+		if fields := strings.Fields(line); len(fields) >= 2 && fields[0] == path {
+			return strings.TrimPrefix(fields[1], "v")
 		}
 	}
 	return "unknown"

@@ -151,3 +151,21 @@ func TestAdoptTimestamps(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestCompareTellsEmptyFromNull but for a client that can't.
+func TestCompareTellsEmptyFromNull(t *testing.T) {
+	var log Log
+	log.Append([]Record{{Key: []byte{}, Value: []byte{}, Headers: []Header{{Key: "empty", Value: []byte{}}}}})
+	read := Record{Headers: []Header{{Key: "empty"}}}
+	if log.Compare([]Record{read}) == nil {
+		t.Error("null passes for empty")
+	}
+	read.EmptyAsNull = true
+	if err := log.Compare([]Record{read}); err != nil {
+		t.Error(err)
+	}
+	read.Value = []byte("v")
+	if log.Compare([]Record{read}) == nil {
+		t.Error("a value passes for an empty one")
+	}
+}
