@@ -170,13 +170,21 @@ func (c *conn) next() (*exchange, HandlerFunc, *closeError) {
 	case <-c.reading.Done():
 		return nil, nil, ioError(c.reading, c.reading.Err())
 	}
-	x := &exchange{req: Request{Size: size, responses: &c.responses}, held: holding{of: c.memory, peer: &c.peer}}
+	x := &exchange{req: Request{Size: size, responses: &c.responses}, held: holding{of: c.memoryFor(size), peer: &c.peer}}
 	handle, err := c.receive(x)
 	if err != nil {
 		c.release(x)
 		return nil, nil, err
 	}
 	return x, handle, nil
+}
+
+// memoryFor is that of requests of a size.
+func (c *conn) memoryFor(size int) *memory {
+	if size <= readBuffer {
+		return c.small
+	}
+	return c.memory
 }
 
 // awaitFrame waits for a request and returns its size.

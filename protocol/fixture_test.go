@@ -65,8 +65,10 @@ func newRouter(t testing.TB, handlers map[int16]HandlerFunc) *Router {
 // checkReleased asserts that nothing holds request memory or a connection.
 func (f *fixture) checkReleased() {
 	f.t.Helper()
-	if f.memory.left != f.cfg.MaxRequestMemory {
-		f.t.Errorf("%d of %d bytes of request memory at the end", f.memory.left, f.cfg.MaxRequestMemory)
+	for _, m := range []*memory{f.memory, f.small} {
+		if m.left != m.size || len(m.holders) > 0 {
+			f.t.Errorf("%d of %d bytes of request memory at the end, and %d holders", m.left, m.size, len(m.holders))
+		}
 	}
 	if n := gauge(f.metrics.requestMemory); n != 0 {
 		f.t.Errorf("request_memory_bytes is %v at the end", n)

@@ -158,15 +158,16 @@ func TestClaimsTakeNoMemory(t *testing.T) {
 // A peer that takes no replies has its connection ended when others wait for the
 // memory of its requests, and not before.
 func TestPeersThatStallAreCutOffWhenOthersWait(t *testing.T) {
-	inBubble(t, ServerConfig{MaxRequestMemory: 1000}, map[int16]HandlerFunc{0: respond, keyHeartbeat: respond}, func(t *testing.T, f *fixture) {
+	const memory = 30 << 10
+	inBubble(t, ServerConfig{MaxRequestMemory: memory}, map[int16]HandlerFunc{0: respond, keyHeartbeat: respond}, func(t *testing.T, f *fixture) {
 		greedy := f.dial()
-		greedy.out <- produceFrame(800) // its reply is never read
-		<-time.After(2 * stallLimit)    // the bubble's clock
+		greedy.out <- produceFrame(memory - 1000) // its reply is never read
+		<-time.After(2 * stallLimit)              // the bubble's clock
 		f.wantClosed(closeSlow, 0)
 		honest := f.dial()
-		honest.send(1, heartbeat("fits"))
+		honest.send(1, heartbeat("small"))
 		honest.want(1)
-		honest.out <- produceFrame(700)
+		honest.out <- produceFrame(memory - 2000)
 		synctest.Wait()
 		begun := time.Now()
 		honest.want(1)

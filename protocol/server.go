@@ -26,7 +26,9 @@ type ServerConfig struct {
 	// begun and not yet answered, with what they decode to and what their answers
 	// name. Requests wait their turn, in order of arrival, before more of their
 	// bodies is read; one at a time may exceed this, so that one always gets on. One
-	// whose size is larger than this closes its connection. Default 512 MiB.
+	// whose size is larger than this closes its connection. Requests of up to 8 KiB
+	// have as much of their own, so that they never wait for large ones. Default
+	// 512 MiB.
 	MaxRequestMemory int64
 
 	// MaxResponseMemory is how many bytes of responses, over all connections,
@@ -81,6 +83,7 @@ type Server struct {
 	log     *slog.Logger
 
 	memory    *memory // of requests in flight
+	small     *memory // of those that fit into readBuffer
 	responses budget  // bytes of their responses
 	places    *places
 
@@ -103,6 +106,7 @@ func NewServer(cfg ServerConfig, router *Router, metrics *Metrics, log *slog.Log
 		cfg: cfg, router: router, metrics: metrics, log: log,
 		apis:   make([]apiMetrics, len(router.entries)),
 		memory: newMemory(cfg.MaxRequestMemory, metrics.requestMemory.Add),
+		small:  newMemory(cfg.MaxRequestMemory, metrics.requestMemory.Add),
 		places: newPlaces(cfg.MaxConnections, maxDescriptors(), log),
 	}
 	s.responses.left.Store(cfg.MaxResponseMemory)
