@@ -42,6 +42,9 @@ func TestConnect(t *testing.T) {
 	})
 }
 
+// connectPatience is for each feature of Connect and MirrorMaker, which take seconds on a quiet machine.
+const connectPatience = 3 * time.Minute
+
 type connectTest struct {
 	target  target
 	cluster *connect.Cluster
@@ -65,7 +68,7 @@ func (c connectTest) configure(ctx context.Context, t *testing.T, name string, c
 }
 
 func (c connectTest) internalTopics(t *testing.T) {
-	ctx, admin := deadline(t, time.Minute), admin(t, c.target)
+	ctx, admin := deadline(t, connectPatience), admin(t, c.target)
 	names := slices.Collect(maps.Keys(connect.InternalTopics))
 	topics, err := admin.ListTopics(ctx, names...)
 	if err != nil {
@@ -94,7 +97,7 @@ func (c connectTest) internalTopics(t *testing.T) {
 // everyLineArrives copies two files while they grow, one through a topic with one partition and one through a topic
 // with four, which two tasks read.
 func (c connectTest) everyLineArrives(t *testing.T) {
-	ctx := deadline(t, 3*time.Minute)
+	ctx := deadline(t, connectPatience)
 	const progress = 300 // lines that are to arrive between two faults
 	copies := []struct {
 		topic      string
@@ -203,7 +206,7 @@ func with(config map[string]string, more map[string]string) map[string]string {
 // configuration changes a source that writes JSON so that a transform sends its records to another topic, which did
 // not exist before. The sink finds it by a regular expression.
 func (c connectTest) configuration(t *testing.T) {
-	ctx := deadline(t, time.Minute)
+	ctx := deadline(t, connectPatience)
 	file := newTextFile(t, filepath.Join(c.dir, "configuration.txt"))
 	json := map[string]string{"value.converter": "org.apache.kafka.connect.json.JsonConverter"}
 	source, sink := with(fileSource(file.path, "connect-before"), json), with(fileSink(file.sink()), json)
@@ -242,7 +245,7 @@ func (c connectTest) configuration(t *testing.T) {
 
 // lifecycle pauses a sink, which must not write meanwhile, and deletes what it has made.
 func (c connectTest) lifecycle(t *testing.T) {
-	ctx := deadline(t, time.Minute)
+	ctx := deadline(t, connectPatience)
 	file := newTextFile(t, filepath.Join(c.dir, "lifecycle.txt"))
 	const source, sink = "lifecycle-source", "lifecycle-sink"
 	c.configure(ctx, t, source, fileSource(file.path, "connect-lifecycle"))
@@ -281,7 +284,7 @@ func (c connectTest) lifecycle(t *testing.T) {
 // offsets sends connectors back and forth, which Connect does by committing offsets for the groups of sinks, and by
 // deleting those.
 func (c connectTest) offsets(t *testing.T) {
-	ctx := deadline(t, 2*time.Minute)
+	ctx := deadline(t, connectPatience)
 	file := newTextFile(t, filepath.Join(c.dir, "offsets.txt"))
 	const source, sink, topic = "offsets-source", "offsets-sink", "connect-rewound"
 	c.configure(ctx, t, source, fileSource(file.path, topic))

@@ -27,7 +27,7 @@ func TestMirrorConnectors(t *testing.T) {
 	testMirror(t, "MirrorMaker 2 in Connect", func(t *testing.T, clusters connect.Clusters) string {
 		cluster := connect.Run(t, clusters.Target, 1)
 		for name, config := range connect.MirrorConnectors(clusters) {
-			if err := cluster.Configure(deadline(t, time.Minute), name, config); err != nil {
+			if err := cluster.Configure(deadline(t, connectPatience), name, config); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -86,7 +86,7 @@ type mirrorTest struct {
 // fill creates the topic with records in every codec.
 func (m *mirrorTest) fill(t *testing.T) {
 	t.Helper()
-	ctx := deadline(t, time.Minute)
+	ctx := deadline(t, connectPatience)
 	if err := m.source.CreateTopic(ctx, mirrored, scenario.TopicConfigs()); err != nil {
 		t.Fatal(err)
 	}
@@ -105,7 +105,7 @@ func (m *mirrorTest) produce(ctx context.Context, t *testing.T, topic, codec str
 
 // records demands a copy of what was there before MirrorMaker.
 func (m *mirrorTest) records(t *testing.T) {
-	m.awaitCopy(deadline(t, time.Minute), t, mirrored, &m.log)
+	m.awaitCopy(deadline(t, connectPatience), t, mirrored, &m.log)
 }
 
 // awaitCopy returns when the copy of a topic is complete, and demands that it is exact: nothing has failed, so there is
@@ -131,7 +131,7 @@ func (m *mirrorTest) awaitCopy(ctx context.Context, t *testing.T, topic string, 
 
 // groups moves a consumer to the copy: its offsets become the ends there, and it reads what is written afterwards.
 func (m *mirrorTest) groups(t *testing.T) {
-	ctx := deadline(t, time.Minute)
+	ctx := deadline(t, connectPatience)
 	const group = "packers"
 	if _, err := m.source.ReadGroup(ctx, mirrored, group, m.log.Len()); err != nil {
 		t.Fatal(err)
@@ -192,7 +192,7 @@ func admin(t *testing.T, target target) *kadm.Client {
 
 // configs demands the configs that the topic was created with, and one that is changed now.
 func (m *mirrorTest) configs(t *testing.T) {
-	ctx := deadline(t, time.Minute)
+	ctx := deadline(t, connectPatience)
 	want := scenario.TopicConfigs()
 	demand := func() {
 		t.Helper()
@@ -222,7 +222,7 @@ func (m *mirrorTest) configs(t *testing.T) {
 
 // growth adds a topic, and partitions to one that is copied already.
 func (m *mirrorTest) growth(t *testing.T) {
-	ctx := deadline(t, time.Minute)
+	ctx := deadline(t, connectPatience)
 	const topic, total = "parcels", scenario.Partitions + 2
 	if err := m.source.CreateTopic(ctx, topic, scenario.TopicConfigs()); err != nil {
 		t.Fatal(err)
@@ -253,7 +253,7 @@ func (m *mirrorTest) growth(t *testing.T) {
 
 // internalTopics demands the topics in which MirrorMaker keeps what it knows, with something in them.
 func (m *mirrorTest) internalTopics(t *testing.T) {
-	ctx := deadline(t, time.Minute)
+	ctx := deadline(t, connectPatience)
 	for _, topic := range []struct {
 		of   target
 		name string
@@ -279,7 +279,7 @@ func (m *mirrorTest) internalTopics(t *testing.T) {
 // restarts restarts every broker of both clusters while numbered records are written. MirrorMaker promises each of them
 // at least once and, in one partition, that none overtakes another when it is copied for the first time.
 func (m *mirrorTest) restarts(t *testing.T) {
-	ctx := deadline(t, 3*time.Minute)
+	ctx := deadline(t, connectPatience)
 	const topic = "numbers"
 	if _, err := admin(t, m.west).CreateTopic(ctx, 1, 1, nil, topic); err != nil {
 		t.Fatal(err)
@@ -372,7 +372,7 @@ func (c *counter) next() int {
 func (c *counter) finish(t *testing.T) int {
 	t.Helper()
 	c.stop()
-	await(deadline(t, time.Minute), t, "the producer", &c.running)
+	await(deadline(t, connectPatience), t, "the producer", &c.running)
 	if c.failure != nil {
 		t.Fatal(c.failure)
 	}

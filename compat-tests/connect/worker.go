@@ -21,8 +21,8 @@ import (
 // heapMiB is enough for the connectors of a test.
 const heapMiB = 384
 
-// limit is for the start of a process, and for its stop.
-const limit = time.Minute
+// limit is for the start of a process, and for its stop. A worker that has a core of its own takes a few seconds.
+const limit = 3 * time.Minute
 
 // program is a Java program of Kafka Connect with its properties and its log, both in dir. It may be started again
 // after Kill. Its methods are not for concurrent use.
