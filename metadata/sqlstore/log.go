@@ -54,7 +54,9 @@ func (s *Store) DeleteRecords(ctx context.Context, key lease.Key, offset int64) 
 	return logStart, nil
 }
 
-// LogSizes implements metadata.Log.
+// LogSizes implements metadata.Log. The sum is a subquery of its own for each
+// partition, which looks for the log's first extent once: a join would do that
+// for every extent.
 func (s *Store) LogSizes(ctx context.Context, topics []uuid.UUID) (map[lease.Key]int64, error) {
 	ids := make([][]byte, len(topics))
 	for i := range topics {
@@ -62,11 +64,11 @@ func (s *Store) LogSizes(ctx context.Context, topics []uuid.UUID) (map[lease.Key
 	}
 	sizes := make(map[lease.Key]int64)
 	err := s.read(ctx, "log sizes", Stmt{
-		SQL: `SELECT p.topic_id, p.partition, CAST(coalesce(sum(e.length), 0) AS BIGINT)
+		SQL: `SELECT p.topic_id, p.partition, CAST(coalesce((
+				SELECT sum(e.length) FROM extents e
+				WHERE e.topic_id = p.topic_id AND e.partition = p.partition AND ` + alive("e") + `), 0) AS BIGINT)
 			FROM ` + s.d.Input("i", 1, Column{"topic_id", Bytes}) + `
-			JOIN partitions p ON p.topic_id = i.topic_id
-			LEFT JOIN extents e ON e.topic_id = p.topic_id AND e.partition = p.partition AND ` + alive("e") + `
-			GROUP BY p.topic_id, p.partition`,
+			JOIN partitions p ON p.topic_id = i.topic_id`,
 		Args: s.args(nil, ids),
 		Each: func(r Row) error {
 			var (
