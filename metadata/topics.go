@@ -86,6 +86,9 @@ type ResourceConfigs struct {
 
 // Configs stores dynamic configuration; what the names mean is the broker's.
 type Configs interface {
+	// AlterTopicConfigs changes the configs of a topic. Without a difference the
+	// version of the topology stays: there are tools that set all configs of all
+	// topics again and again (MirrorMaker 2).
 	AlterTopicConfigs(ctx context.Context, topicID uuid.UUID, c ConfigChange) error
 	// AlterClusterConfigs changes the cluster-wide broker defaults.
 	AlterClusterConfigs(ctx context.Context, c ConfigChange) error

@@ -140,6 +140,21 @@ var topologyTests = []test{
 		e.ok(e.store.Release(e.ctx, "rival", []lease.Term{p}))
 		e.equal("version", must(e.store.Topology(e.ctx, v))(e).Version, v)
 	}},
+	{"a topic's configs that are set to what they are change nothing", func(e *env) {
+		topic := e.newTopic(1)
+		set := metadata.ConfigChange{Values: map[string]*string{"a": new("1"), "b": new("2")}}
+		e.ok(e.store.AlterTopicConfigs(e.ctx, topic.ID, set))
+		v := must(e.store.Topology(e.ctx, 0))(e).Version
+		for _, same := range []metadata.ConfigChange{
+			set,
+			{Values: set.Values, Replace: true},
+			{Values: map[string]*string{"b": new("2"), "c": nil}},
+			{},
+		} {
+			e.ok(e.store.AlterTopicConfigs(e.ctx, topic.ID, same))
+		}
+		e.equal("version", must(e.store.Topology(e.ctx, v))(e).Version, v)
+	}},
 	{"coordinator shards are leased like partitions and listed apart", func(e *env) {
 		v := must(e.store.Topology(e.ctx, 0))(e).Version
 		var shards []lease.Key

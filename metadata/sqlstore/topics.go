@@ -120,12 +120,16 @@ func (s *Store) AddPartitions(ctx context.Context, id uuid.UUID, total int32) er
 // AlterTopicConfigs implements metadata.Configs.
 func (s *Store) AlterTopicConfigs(ctx context.Context, topicID uuid.UUID, c metadata.ConfigChange) error {
 	return s.tx(ctx, "alter topic configs", func(tx Runner) error {
-		_, configs, err := s.lockTopic(ctx, tx, topicID)
+		_, stored, err := s.lockTopic(ctx, tx, topicID)
 		if err != nil {
 			return err
 		}
-		if configs, err = changeConfigs(configs, c); err != nil {
+		configs, err := changeConfigs(stored, c)
+		if err != nil {
 			return refuse(err)
+		}
+		if configs == stored {
+			return nil
 		}
 		return tx.Run(ctx,
 			Stmt{SQL: bumpVersion},
