@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/pressly/goose/v3"
 	_ "modernc.org/sqlite"
 )
 
@@ -29,6 +30,42 @@ func TestUpIsDoneOnce(t *testing.T) {
 	}
 	if steps, err := fs.Glob(files, "sqlite/*.sql"); err != nil || applied != len(steps) {
 		t.Errorf("%d steps applied of %d, %v", applied, len(steps), err)
+	}
+}
+
+// Groups that are older than their table are found in the offsets.
+func TestGroupsOfOlderOffsets(t *testing.T) {
+	db, err := sql.Open("sqlite", filepath.Join(t.TempDir(), "x.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	steps, err := fs.Sub(files, "sqlite")
+	if err != nil {
+		t.Fatal(err)
+	}
+	provider, err := goose.NewProvider(goose.DialectSQLite3, db, steps)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := provider.UpTo(t.Context(), 1); err != nil {
+		t.Fatal(err)
+	}
+	const commits = `INSERT INTO group_offsets (group_id, topic_id, partition, committed_offset, leader_epoch, metadata, committed_at)
+		VALUES ('a', x'00', 0, 1, 0, x'', 10), ('a', x'00', 1, 1, 0, x'', 30), ('b', x'00', 0, 1, 0, x'', 20)`
+	if _, err := db.ExecContext(t.Context(), commits); err != nil {
+		t.Fatal(err)
+	}
+	if err := Up(t.Context(), db, SQLite); err != nil {
+		t.Fatal(err)
+	}
+	var groups string
+	const query = `SELECT group_concat(group_id || ' ' || shard || ' ' || record || ' ' || updated_at, ', ') FROM (SELECT * FROM groups ORDER BY group_id)`
+	if err := db.QueryRowContext(t.Context(), query).Scan(&groups); err != nil {
+		t.Fatal(err)
+	}
+	if want := "a -1  30, b -1  20"; groups != want {
+		t.Errorf("groups %q, want %q", groups, want)
 	}
 }
 

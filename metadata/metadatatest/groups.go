@@ -218,6 +218,39 @@ var groupTests = []test{
 		e.write(g, metadata.GroupWrite{DeleteOffsets: []metadata.OffsetDelete{{Group: g.name, Keys: []lease.Key{gone}}}})
 		e.equal("old", e.old(g), metadata.OldOffsets{Total: 1})
 	}},
+	{"what a coordinator was told is stored is what its successor loads", func(e *env) {
+		g, k := e.newGroup(), keys(e.newTopic(1))[0]
+		var told int64
+		writing := make(chan struct{})
+		ended := make(chan error, 1)
+		go func() { // until it is fenced
+			for n := int64(1); ; n++ {
+				err := e.store.WriteGroups(e.ctx, e.agent, g.shard, &metadata.GroupWrite{
+					Commit: g.at(k, n), Save: []metadata.GroupRecord{{Group: g.name, Record: fmt.Sprint(n)}},
+				})
+				if err != nil {
+					ended <- err
+					return
+				}
+				if told = n; n == 20 {
+					close(writing)
+				}
+			}
+		}()
+		<-writing
+		e.ok(e.exec(e.ctx, `UPDATE partitions SET lease_expires_at = 0 WHERE topic_id = $1 AND partition = $2`,
+			g.shard.TopicID[:], g.shard.Partition))
+		next := e.lead("successor", ttl, g.shard.Key)[0]
+		record, _ := e.record(g)
+		position := e.positions(g)[0].Offset
+		e.wantErr(<-ended, metadata.ErrFenced)
+
+		later := e.positions(g)[0].Offset
+		if fmt.Sprint(position) != record || position != later || position != told {
+			e.Errorf("told %d, loaded %s and %d, and later %d", told, record, position, later)
+		}
+		e.ok(e.store.Release(e.ctx, "successor", []lease.Term{next}))
+	}},
 	{"an empty write asks the fence all the same", func(e *env) {
 		g := e.newGroup()
 		e.write(g, metadata.GroupWrite{})
