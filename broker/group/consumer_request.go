@@ -54,6 +54,10 @@ type ConsumerHeartbeatRequest struct {
 	Regex            *string             // in RE2's syntax; nil if left out, "" for none
 	Assignor         string              // "" if left out
 	Owned            assignor.Partitions // nil if left out
+	// SessionTimeout and HeartbeatInterval are those that the group's configs
+	// give its members; 0: the coordinator's own.
+	SessionTimeout    time.Duration
+	HeartbeatInterval time.Duration
 
 	newMemberID string // for a member without an id; set by the coordinator
 }

@@ -161,6 +161,26 @@ func TestLogDirsCountAPartitionOnce(t *testing.T) {
 	})
 }
 
+// What an administrator does at one agent is there when any other is asked.
+func TestAdministratorsSeeWhatTheyDid(t *testing.T) {
+	t.Parallel()
+	s := sharedStores(t)
+	w1, w2 := dial(t, startAgent(t, s, named("first")).addr), dial(t, startAgent(t, s, named("second")).addr)
+	for i := range 5 {
+		tp := makeTopic(w1, fmt.Sprint("made-", i), 1, "retention.ms", "1")
+		configs, code := describeConfigs(w2, ofTopic, tp.name, "retention.ms")
+		wantCode(t, "describe", code, nil)
+		if got := str(configs["retention.ms"].Value); got != "1" {
+			t.Errorf("retention.ms=%s", got)
+		}
+		wantCode(t, "alter", incrementally(w2, false, ofTopic, tp.name, change{opSet, "retention.ms", "2"}), nil)
+		configs, _ = describeConfigs(w1, ofTopic, tp.name, "retention.ms")
+		if got := str(configs["retention.ms"].Value); got != "2" {
+			t.Errorf("retention.ms=%s", got)
+		}
+	}
+}
+
 func TestProducersAreDescribed(t *testing.T) {
 	bothStores(t, func(t *testing.T, s stores) {
 		w := dial(t, startAgent(t, s).addr)
@@ -299,6 +319,16 @@ func TestConfigsOfOtherResources(t *testing.T) {
 		tp := makeTopic(w, "smaller", 1)
 		wantCode(t, "the agent's own limit", produce(w, tp, 0, batchtest.Of(strings.Repeat("x", 2000))).ErrorCode, kerr.MessageTooLarge)
 
+		wantCode(t, "interval", incrementally(w, false, ofGroup, "beats", change{opSet, "consumer.heartbeat.interval.ms", "6000"}), nil)
+		join := kmsg.NewPtrConsumerGroupHeartbeatRequest()
+		join.Group, join.MemberID, join.RebalanceTimeoutMillis, join.SubscribedTopicNames = "beats", "member", 60_000, []string{tp.name}
+		join.Topics = []kmsg.ConsumerGroupHeartbeatRequestTopic{}
+		joined := ask[*kmsg.ConsumerGroupHeartbeatResponse](w, 1, join)
+		wantCode(t, "join", joined.ErrorCode, nil)
+		if joined.HeartbeatIntervalMillis != 6000 {
+			t.Errorf("a member of the group beats every %d ms", joined.HeartbeatIntervalMillis)
+		}
+
 		for _, bad := range []struct {
 			kind kmsg.ConfigResourceType
 			name string
@@ -333,8 +363,8 @@ func TestConfigsOfOtherResources(t *testing.T) {
 			code    *kerr.Error
 		}{
 			{0, nil, "[m]", nil},
-			{1, nil, fmt.Sprintf("[smaller %s %[1]s m]", self), nil},
-			{1, []int8{int8(ofGroup)}, "[]", nil},
+			{1, nil, fmt.Sprintf("[smaller %s %[1]s m beats]", self), nil},
+			{1, []int8{int8(ofGroup)}, "[beats]", nil},
 			{1, []int8{int8(ofTopic), 99}, "[]", kerr.UnsupportedVersion},
 		} {
 			names, code := listed(test.version, test.kinds...)

@@ -150,6 +150,17 @@ func everyAPI(t topic, group string) map[kmsg.Key]func(version int16) kmsg.Reque
 			r.EndpointType = 1
 			return r
 		},
+		kmsg.ConsumerGroupHeartbeat: func(v int16) kmsg.Request {
+			r := kmsg.NewPtrConsumerGroupHeartbeatRequest()
+			r.Group, r.MemberID, r.RebalanceTimeoutMillis = fmt.Sprint("beats-v", v), "member", 10_000
+			r.SubscribedTopicNames, r.Topics = []string{name}, []kmsg.ConsumerGroupHeartbeatRequestTopic{}
+			return r
+		},
+		kmsg.ConsumerGroupDescribe: func(int16) kmsg.Request {
+			r := kmsg.NewPtrConsumerGroupDescribeRequest()
+			r.Groups = []string{"no-such-group"}
+			return r
+		},
 		kmsg.DescribeTopicPartitions: func(int16) kmsg.Request {
 			r := kmsg.NewPtrDescribeTopicPartitionsRequest()
 			r.Topics = []kmsg.DescribeTopicPartitionsRequestTopic{{Topic: name}}
@@ -168,7 +179,7 @@ func codeOf(key kmsg.Key, version int16) *kerr.Error {
 		return kerr.MemberIDRequired // KIP-394
 	case key == kmsg.Heartbeat, key == kmsg.SyncGroup, key == kmsg.LeaveGroup:
 		return kerr.UnknownMemberID
-	case key == kmsg.DeleteGroups:
+	case key == kmsg.DeleteGroups, key == kmsg.ConsumerGroupDescribe:
 		return kerr.GroupIDNotFound
 	}
 	return adminCodes[key]
