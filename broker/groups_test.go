@@ -275,6 +275,11 @@ func TestGroupAPIsInAllVersions(t *testing.T) {
 			c.delete(id, nil)
 			c.delete(id, kerr.GroupIDNotFound)
 			c.describe(id, "Dead", 0)
+			gone := kerr.IllegalGeneration
+			if c.version(kmsg.NewPtrOffsetCommitRequest()) >= 9 {
+				gone = kerr.GroupIDNotFound
+			}
+			c.wantCode("commit to a group that is gone", c.commit(id, joined.MemberID, 1).Topics[0].Partitions[0].ErrorCode, gone)
 		})
 	}
 }
