@@ -57,7 +57,7 @@ type consumerMember struct {
 	state         memberState
 	epoch         int32
 	previousEpoch int32
-	assigned      assignor.Partitions
+	assigned      assignor.Partitions // not nil
 	revoking      assignor.Partitions // what it has not given up yet
 	target        assignor.Partitions
 	classic       *classicMember // nil for a member of the consumer protocol
@@ -122,7 +122,7 @@ func (g *consumerGroup) changed() { g.m.changed(g.id) }
 
 // newMember makes a member, which is not in the group yet.
 func (g *consumerGroup) newMember(id, instance string) *consumerMember {
-	mb := &consumerMember{id: id, instance: instance}
+	mb := &consumerMember{id: id, instance: instance, assigned: assignor.Partitions{}}
 	mb.session.fire = func(now time.Duration) {
 		g.fence(now, mb, "member "+mb.id+" was not heard of for its session timeout")
 	}

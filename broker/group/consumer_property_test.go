@@ -299,7 +299,7 @@ func (w *world) take(effects []effect) {
 	}
 	for _, e := range effects {
 		if s, ok := e.(storeGroup); ok {
-			w.records[s.group] = s.record
+			w.records[s.group] = encodeRecord(s.record)
 			if s.deleted {
 				delete(w.records, s.group)
 			}

@@ -52,8 +52,8 @@ var memberStates = []string{
 	memberUnreleased: "UNRELEASED_PARTITIONS",
 }
 
-// partitionsRecord are partitions by topic, such as "0-4,7".
-type partitionsRecord map[uuid.UUID]string
+// partitionsRecord are partitions by topic, in text such as "0-4,7".
+type partitionsRecord assignor.Partitions
 
 // record implements coordinated.
 func (g *consumerGroup) record() any {
@@ -66,7 +66,7 @@ func (g *consumerGroup) record() any {
 			ID: mb.id, Instance: mb.instance, Rack: mb.rack, ClientID: mb.clientID, ClientHost: mb.clientHost,
 			RebalanceTimeout: mb.rebalanceTimeout.Milliseconds(), Topics: mb.topics, Regex: mb.regex, Assignor: mb.assignor,
 			State: memberStates[mb.state], Epoch: mb.epoch, PreviousEpoch: mb.previousEpoch,
-			Assigned: encodePartitions(mb.assigned), Revoking: encodePartitions(mb.revoking), Target: encodePartitions(mb.target),
+			Assigned: partitionsRecord(mb.assigned), Revoking: partitionsRecord(mb.revoking), Target: partitionsRecord(mb.target),
 		}
 		if mb.classic != nil {
 			m.SessionTimeout = mb.classic.sessionTimeout.Milliseconds()
@@ -130,15 +130,10 @@ func (g *consumerGroup) loadMember(s *consumerMemberRecord) (*consumerMember, er
 	default:
 		return nil, fmt.Errorf("%w: state %q of a member", errRecord, s.State)
 	}
-	var err error
-	for _, p := range []struct {
-		to   *assignor.Partitions
-		from partitionsRecord
-	}{{&mb.assigned, s.Assigned}, {&mb.revoking, s.Revoking}, {&mb.target, s.Target}} {
-		if *p.to, err = p.from.decode(); err != nil {
-			return nil, err
-		}
+	if s.Assigned != nil {
+		mb.assigned = assignor.Partitions(s.Assigned)
 	}
+	mb.revoking, mb.target = assignor.Partitions(s.Revoking), assignor.Partitions(s.Target)
 	if len(s.Protocols) > 0 {
 		mb.classic = &classicMember{sessionTimeout: time.Duration(s.SessionTimeout) * time.Millisecond}
 		for _, p := range s.Protocols {
@@ -148,51 +143,72 @@ func (g *consumerGroup) loadMember(s *consumerMemberRecord) (*consumerMember, er
 	return mb, nil
 }
 
-func encodePartitions(partitions assignor.Partitions) partitionsRecord {
-	r := make(partitionsRecord, len(partitions))
-	for topic, list := range partitions {
-		var text []byte
-		for i := 0; i < len(list); {
-			end := i + 1
-			for end < len(list) && list[end] == list[end-1]+1 {
-				end++
-			}
-			if i > 0 {
-				text = append(text, ',')
-			}
-			text = strconv.AppendInt(text, int64(list[i]), 10)
-			if end > i+1 {
-				text = strconv.AppendInt(append(text, '-'), int64(list[end-1]), 10)
-			}
-			i = end
-		}
-		r[topic] = string(text)
+// MarshalJSON implements json.Marshaler.
+func (r partitionsRecord) MarshalJSON() ([]byte, error) {
+	texts := make(map[uuid.UUID]string, len(r))
+	for topic, list := range r {
+		texts[topic] = formatPartitions(list)
 	}
-	return r
+	return json.Marshal(texts)
+}
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (r *partitionsRecord) UnmarshalJSON(data []byte) error {
+	var texts map[uuid.UUID]string
+	if err := json.Unmarshal(data, &texts); err != nil {
+		return err
+	}
+	*r = make(partitionsRecord, len(texts))
+	for topic, text := range texts {
+		list, err := parsePartitions(text)
+		if err != nil {
+			return err
+		}
+		(*r)[topic] = list
+	}
+	return nil
+}
+
+// formatPartitions is the text of partitions that ascend.
+func formatPartitions(list []int32) string {
+	var text []byte
+	for i := 0; i < len(list); {
+		end := i + 1
+		for end < len(list) && list[end] == list[end-1]+1 {
+			end++
+		}
+		if i > 0 {
+			text = append(text, ',')
+		}
+		text = strconv.AppendInt(text, int64(list[i]), 10)
+		if end > i+1 {
+			text = strconv.AppendInt(append(text, '-'), int64(list[end-1]), 10)
+		}
+		i = end
+	}
+	return string(text)
 }
 
 // maxPartition keeps a record that is not from here from filling the memory.
 const maxPartition = 1 << 20
 
-func (r partitionsRecord) decode() (assignor.Partitions, error) {
-	partitions := make(assignor.Partitions, len(r))
-	for topic, text := range r {
-		next := int64(0) // they ascend
-		for part := range strings.SplitSeq(text, ",") {
-			from, to, ranged := strings.Cut(part, "-")
-			if !ranged {
-				to = from
-			}
-			first, err1 := strconv.ParseInt(from, 10, 32)
-			last, err2 := strconv.ParseInt(to, 10, 32)
-			if err1 != nil || err2 != nil || first < next || last < first || last > maxPartition {
-				return nil, fmt.Errorf("%w: partitions %q", errRecord, text)
-			}
-			for p := first; p <= last; p++ {
-				partitions[topic] = append(partitions[topic], int32(p))
-			}
-			next = last + 1
+// parsePartitions is the inverse of formatPartitions.
+func parsePartitions(text string) (list []int32, err error) {
+	next := int64(0) // they ascend
+	for part := range strings.SplitSeq(text, ",") {
+		from, to, ranged := strings.Cut(part, "-")
+		if !ranged {
+			to = from
 		}
+		first, err1 := strconv.ParseInt(from, 10, 32)
+		last, err2 := strconv.ParseInt(to, 10, 32)
+		if err1 != nil || err2 != nil || first < next || last < first || last > maxPartition {
+			return nil, fmt.Errorf("%w: partitions %q", errRecord, text)
+		}
+		for p := first; p <= last; p++ {
+			list = append(list, int32(p))
+		}
+		next = last + 1
 	}
-	return partitions, nil
+	return list, nil
 }

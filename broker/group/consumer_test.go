@@ -1,7 +1,6 @@
 package group
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -134,26 +133,23 @@ func partitions(list []string) assignor.Partitions {
 	if list == nil {
 		return nil
 	}
-	r := make(partitionsRecord)
+	all := make(assignor.Partitions)
 	for _, s := range list {
 		if name, text, ok := strings.Cut(s, ":"); ok {
-			r[topicID(name)] += "," + text
+			some, err := parsePartitions(text)
+			if err != nil {
+				panic(err)
+			}
+			all[topicID(name)] = append(all[topicID(name)], some...)
 		}
 	}
-	for id := range r {
-		r[id] = strings.TrimPrefix(r[id], ",")
-	}
-	p, err := r.decode()
-	if err != nil {
-		panic(err)
-	}
-	return p
+	return all
 }
 
 func showPartitions(p assignor.Partitions) string {
 	var all []string
 	for _, id := range p.Topics() {
-		all = append(all, topicName(id)+":"+encodePartitions(p)[id])
+		all = append(all, topicName(id)+":"+formatPartitions(p[id]))
 	}
 	return "[" + strings.Join(all, " ") + "]"
 }
@@ -204,24 +200,15 @@ func showAssignment(data []byte) string {
 
 // consumerSummary says what is stored of a group.
 func consumerSummary(e *storeGroup) string {
-	var r consumerRecord
-	if err := json.Unmarshal([]byte(e.record), &r); err != nil {
-		return err.Error()
-	}
+	r := e.record.(consumerRecord)
 	out := fmt.Sprintf("stores %s: epoch %d, target %d", e.group, r.Epoch, r.TargetEpoch)
 	for _, m := range r.Members {
 		out += fmt.Sprintf("; %s %d", m.ID, m.Epoch)
-		for _, p := range []struct {
-			sign string
-			r    partitionsRecord
-		}{{" ", m.Assigned}, {" -", m.Revoking}} {
-			if len(p.r) > 0 {
-				all, err := p.r.decode()
-				if err != nil {
-					return err.Error()
-				}
-				out += p.sign + showPartitions(all)
-			}
+		if len(m.Assigned) > 0 {
+			out += " " + showPartitions(assignor.Partitions(m.Assigned))
+		}
+		if len(m.Revoking) > 0 {
+			out += " -" + showPartitions(assignor.Partitions(m.Revoking))
 		}
 	}
 	return out + "\n"
@@ -232,17 +219,16 @@ func TestPartitionsInRecords(t *testing.T) {
 	for text, want := range map[string][]int32{
 		"0": {0}, "0-3": {0, 1, 2, 3}, "0-1,3,5-6": {0, 1, 3, 5, 6}, "7,9": {7, 9},
 	} {
-		id := topicID("t")
-		got, err := partitionsRecord{id: text}.decode()
-		if err != nil || !slices.Equal(got[id], want) {
-			t.Errorf("%q is %v, %v", text, got[id], err)
+		got, err := parsePartitions(text)
+		if err != nil || !slices.Equal(got, want) {
+			t.Errorf("%q is %v, %v", text, got, err)
 		}
-		if again := encodePartitions(got)[id]; again != text {
+		if again := formatPartitions(got); again != text {
 			t.Errorf("%q became %q", text, again)
 		}
 	}
 	for _, text := range []string{"", "x", "-1", "1-", "2-1", "1,1", "3,0", "0-1,1", "0-99999999999", "0-9999999"} {
-		if got, err := (partitionsRecord{topicID("t"): text}).decode(); !errors.Is(err, errRecord) {
+		if got, err := parsePartitions(text); !errors.Is(err, errRecord) {
 			t.Errorf("%q is %v, %v", text, got, err)
 		}
 	}
@@ -379,4 +365,42 @@ func classicAssignment(p assignor.Partitions) []byte {
 		a.Topics = append(a.Topics, kmsg.ConsumerMemberAssignmentTopic{Topic: topicName(id), Partitions: p[id]})
 	}
 	return a.AppendTo(nil)
+}
+
+// BenchmarkConsumerGroupGathers is of 1,000 members that join a group of 10,000
+// partitions one after the other, and are heard of until each has its own.
+func BenchmarkConsumerGroupGathers(b *testing.B) {
+	cfg := DefaultConfig()
+	topics := newFakeTopics()
+	for i := range 26 {
+		topics = topics.with(map[string]int32{string(rune('a' + i)): 385})
+	}
+	const members = 1000
+	for b.Loop() {
+		m, err := newMachine(&cfg, func() Topics { return topics }, 0, nil)
+		if err != nil {
+			b.Fatal(err)
+		}
+		steps := 0
+		epochs := make([]int32, members)
+		owns := make([]assignor.Partitions, members)
+		for round := 0; round < 4 || m.groups["g"].listed().State != Stable; round++ {
+			for i := range members {
+				r := &ConsumerHeartbeatRequest{
+					Group: "g", MemberID: fmt.Sprint("m", i), Epoch: epochs[i], RebalanceTimeout: -1,
+					ClientID: "c", ClientHost: "/host", Owned: owns[i],
+				}
+				if round == 0 {
+					r.RebalanceTimeout, r.Topics, r.Owned = time.Minute, topics.Names(), assignor.Partitions{}
+				}
+				answer := only(b, m.step(0, newCall(), r))
+				m.stored(unstored(m))
+				if epochs[i] = answer.Epoch; answer.Assignment != nil {
+					owns[i] = answer.Assignment
+				}
+				steps++
+			}
+		}
+		b.ReportMetric(float64(steps), "heartbeats/op")
+	}
 }

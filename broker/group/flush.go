@@ -34,7 +34,7 @@ func fail(effects []effect, err error) {
 // batch is what one write brings to the store, with what is answered then.
 type batch struct {
 	write   metadata.GroupWrite // but for the records
-	records map[string]string   // to be stored
+	records map[string]any      // to be stored, the last one of each group
 	stored  []string            // the groups of all storeGroup effects
 	waiting []effect            // that are answered
 	expired int                 // positions that nobody asked to forget
@@ -54,7 +54,7 @@ func (b *batch) add(e effect) bool {
 			b.write.Delete = append(b.write.Delete, e.group)
 		} else {
 			if b.records == nil {
-				b.records = make(map[string]string)
+				b.records = make(map[string]any)
 			}
 			b.records[e.group] = e.record
 		}
@@ -141,19 +141,23 @@ func (s *shard) flush(ctx context.Context) {
 // of which nobody was told yet. What the store has is what the next coordinator
 // goes on with.
 func (s *shard) write(ctx context.Context, l *lease.Lease, b *batch) *lease.Lease {
-	if b.empty() {
+	switch {
+	case l == nil:
+		fail(b.waiting, kerr.NotCoordinator)
+		return nil
+	case b.empty(): // what waited is there already
 		b.answer()
 		return l
 	}
 	for _, id := range slices.Sorted(maps.Keys(b.records)) {
-		b.write.Save = append(b.write.Save, metadata.GroupRecord{Group: id, Record: b.records[id]})
+		b.write.Save = append(b.write.Save, metadata.GroupRecord{Group: id, Record: encodeRecord(b.records[id])})
 	}
 	start := s.now()
 	l, err := s.change(ctx, l, &b.write)
 	s.metrics.wrote(b, s.now()-start, err)
 	if err != nil {
 		if l != nil && len(b.stored) > 0 && ctx.Err() == nil {
-			s.giveUp(l, err)
+			s.giveUp(l)
 			l = nil
 		}
 		fail(b.waiting, err)
@@ -192,7 +196,8 @@ func (s *shard) change(ctx context.Context, l *lease.Lease, w *metadata.GroupWri
 			s.log.Warn("cannot change the groups of a coordinator's shard", "shard", s.key.Partition, "error", err)
 			return l, kerr.CoordinatorNotAvailable
 		case attempt == changeAttempts:
-			s.giveUp(l, err)
+			s.log.Warn("the outcome of a change of groups stays unknown", "shard", s.key.Partition, "error", err)
+			s.giveUp(l)
 			return nil, kerr.NotCoordinator
 		}
 		l = s.succeed(ctx, l, err)
@@ -201,8 +206,7 @@ func (s *shard) change(ctx context.Context, l *lease.Lease, w *metadata.GroupWri
 }
 
 // giveUp ends a shard whose groups can't be stored.
-func (s *shard) giveUp(l *lease.Lease, cause error) {
-	s.log.Warn("giving up a group coordinator's shard", "shard", s.key.Partition, "error", cause)
+func (s *shard) giveUp(l *lease.Lease) {
 	s.leases.Lose(l, errUncertain)
 	s.lost(l)
 }

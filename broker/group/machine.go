@@ -35,7 +35,8 @@ type machine struct {
 // coordinated is a group of any kind.
 type coordinated interface {
 	listed() Listed
-	// record is what must not be forgotten; see encodeRecord.
+	// record is what must not be forgotten, as it is now; see encodeRecord. Later
+	// steps don't change it.
 	record() any
 	// discard takes the group out of the machine, with its timers.
 	discard()
@@ -89,7 +90,7 @@ type (
 	// deleted with its positions.
 	storeGroup struct {
 		group   string
-		record  string
+		record  any // see coordinated
 		deleted bool
 	}
 	// storeCommit asks for positions to be stored. The answer is for when they are.
@@ -193,7 +194,7 @@ func (m *machine) finish() []effect {
 	for _, id := range slices.Compact(m.dirty) {
 		m.unstored[id]++
 		if g := m.groups[id]; g != nil {
-			effects = append(effects, storeGroup{group: id, record: encodeRecord(g.record())})
+			effects = append(effects, storeGroup{group: id, record: g.record()})
 		} else {
 			effects = append(effects, storeGroup{group: id, deleted: true})
 		}

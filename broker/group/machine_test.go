@@ -107,7 +107,7 @@ func (tr *transcript) stored() string {
 		if s.deleted {
 			delete(tr.records, s.group)
 		} else {
-			tr.records[s.group] = storedAt{s.record, tr.now}
+			tr.records[s.group] = storedAt{encodeRecord(s.record), tr.now}
 		}
 	}
 	tr.m.stored(groups)
@@ -336,7 +336,7 @@ func summary(e *storeGroup) string {
 	switch {
 	case e.deleted:
 		return fmt.Sprintf("deletes %s\n", e.group)
-	case json.Unmarshal([]byte(e.record), &r) != nil:
+	case json.Unmarshal([]byte(encodeRecord(e.record)), &r) != nil:
 		return fmt.Sprintf("stores %s, which is no JSON\n", e.group)
 	}
 	if r.Type == ConsumerType {

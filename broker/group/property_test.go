@@ -220,7 +220,7 @@ func (h *history) write(b *batch) {
 		h.offsets[c.Group][c.Offsets[0].Key] = h.now
 	}
 	for g, r := range b.records {
-		h.records[g] = storedAt{r, h.now}
+		h.records[g] = storedAt{encodeRecord(r), h.now}
 	}
 }
 
