@@ -24,6 +24,7 @@ import (
 type benchCluster struct {
 	*Coordinator
 	b          *testing.B
+	manager    *lease.Manager
 	database   string
 	partitions []lease.Key
 }
@@ -42,13 +43,13 @@ func newBenchCluster(b *testing.B) *benchCluster {
 		c.partitions = append(c.partitions, lease.Key{TopicID: topic.ID, Partition: p})
 	}
 	log := slog.New(slog.NewTextHandler(io.Discard, nil))
-	leases := lease.NewManager(store, "a", lease.DefaultConfig(), lease.NewMetrics(prometheus.NewRegistry()), log)
+	c.manager = lease.NewManager(store, "a", lease.DefaultConfig(), lease.NewMetrics(prometheus.NewRegistry()), log)
 	cfg := DefaultConfig()
 	cfg.InitialRebalanceDelay = 50 * time.Millisecond
-	c.Coordinator = NewCoordinator(store, leases, noTopics, "a", cfg, NewMetrics(prometheus.NewRegistry()), log)
+	c.Coordinator = NewCoordinator(store, c.manager, noTopics, "a", cfg, NewMetrics(prometheus.NewRegistry()), log)
 	ctx, end := context.WithCancel(context.Background())
 	var parts sync.WaitGroup
-	parts.Go(func() { _ = leases.Run(ctx) })
+	parts.Go(func() { _ = c.manager.Run(ctx) })
 	parts.Go(func() { _ = c.Run(ctx) })
 	b.Cleanup(func() {
 		end()
@@ -191,4 +192,27 @@ func BenchmarkGroupsRebalance(b *testing.B) {
 		b.StartTimer()
 	}
 	b.ReportMetric((testutil.ToFloat64(c.metrics.saved)-saved)/float64(2*b.N), "writes/rebalance")
+}
+
+// BenchmarkGroupsTakeOver is from a new coordinator's first request to the answers to
+// the heartbeats of 1,000 groups of ten members each.
+func BenchmarkGroupsTakeOver(b *testing.B) {
+	c := newBenchCluster(b)
+	members := c.form(1000, 10)
+	pending := make([]Pending[struct{}], len(members))
+	for b.Loop() {
+		b.StopTimer()
+		for n := range int32(metadata.GroupShards) {
+			if err := c.manager.Release(b.Context(), metadata.GroupShardKey(n)); err != nil {
+				b.Fatal(err)
+			}
+		}
+		b.StartTimer()
+		for i, m := range members {
+			pending[i] = c.Heartbeat(HeartbeatRequest{m})
+		}
+		for _, p := range pending {
+			must(b, p)
+		}
+	}
 }
