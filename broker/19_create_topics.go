@@ -8,6 +8,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/streamhouse/streamhouse/broker/config"
 	"github.com/streamhouse/streamhouse/broker/topology"
 	"github.com/streamhouse/streamhouse/metadata"
 	"github.com/streamhouse/streamhouse/protocol"
@@ -26,12 +27,15 @@ func (b *Broker) createTopics(_ context.Context, req *protocol.Request) protocol
 		for _, t := range r.Topics {
 			asked[t.Topic]++
 		}
+		tooMany := checkTotalPartitions(r, b.Topology.Snapshot().Broker.NumPartitions())
 		for i := range r.Topics {
 			t := &r.Topics[i]
-			switch asked[t.Topic] {
-			case 0:
+			switch times := asked[t.Topic]; {
+			case times == 0:
 				continue // it was asked for twice, and answered once
-			case 1:
+			case tooMany != nil:
+				resp.Topics = append(resp.Topics, createTopicError(t.Topic, tooMany))
+			case times == 1:
 				resp.Topics = append(resp.Topics, b.createOne(ctx, t, r.ValidateOnly))
 			default:
 				resp.Topics = append(resp.Topics, createTopicError(t.Topic, &requestError{kerr.InvalidRequest, "Duplicate topic name."}))
@@ -43,6 +47,26 @@ func (b *Broker) createTopics(_ context.Context, req *protocol.Request) protocol
 		}
 		return resp
 	})
+}
+
+// checkTotalPartitions bounds the partitions of all topics of a request as Kafka
+// does.
+func checkTotalPartitions(r *kmsg.CreateTopicsRequest, byDefault int32) error {
+	total := int64(0)
+	for i := range r.Topics {
+		switch t := &r.Topics[i]; {
+		case len(t.ReplicaAssignment) > 0:
+			total += int64(len(t.ReplicaAssignment))
+		case t.NumPartitions == -1:
+			total += int64(byDefault)
+		default:
+			total += max(int64(t.NumPartitions), 0) // what is below is refused on its own
+		}
+	}
+	if total > config.MaxPartitions {
+		return &requestError{kerr.PolicyViolation, "Excessively large number of partitions per request."}
+	}
+	return nil
 }
 
 // createOne validates and creates one topic.

@@ -126,6 +126,9 @@ func (b *Broker) alterableTopic(view *topology.Snapshot, name string) (alterable
 	if name == "" {
 		return alterable{}, &requestError{kerr.InvalidRequest, "Default topic resources are not allowed."}
 	}
+	if err := checkTopicName(name); err != nil {
+		return alterable{}, err
+	}
 	t := view.TopicByName(name)
 	if t == nil {
 		return alterable{}, &requestError{kerr.UnknownTopicOrPartition, fmt.Sprintf("The topic '%s' does not exist.", name)}

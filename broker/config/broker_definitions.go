@@ -164,5 +164,6 @@ var metricsDefinitions = []Definition{
 	},
 }
 
-// MaxPartitions bounds the partitions of one topic.
+// MaxPartitions bounds the partitions of one topic, and those that one request
+// creates.
 const MaxPartitions = 10_000

@@ -128,7 +128,7 @@ func TestCreateTopics(t *testing.T) {
 		{"counts", kmsg.CreateTopicsRequestTopic{NumPartitions: 7, ReplicationFactor: 3}, nil, 7},
 		{"no partitions", kmsg.CreateTopicsRequestTopic{NumPartitions: 0, ReplicationFactor: 1}, kerr.InvalidPartitions, 0},
 		{"negative", kmsg.CreateTopicsRequestTopic{NumPartitions: -2, ReplicationFactor: 1}, kerr.InvalidPartitions, 0},
-		{"too many", kmsg.CreateTopicsRequestTopic{NumPartitions: 1 << 30, ReplicationFactor: 1}, kerr.InvalidPartitions, 0},
+		{"too many", kmsg.CreateTopicsRequestTopic{NumPartitions: 1 << 30, ReplicationFactor: 1}, kerr.PolicyViolation, 0},
 		{"no replicas", kmsg.CreateTopicsRequestTopic{NumPartitions: 1, ReplicationFactor: 0}, kerr.InvalidReplicationFactor, 0},
 		{"assignment", kmsg.CreateTopicsRequestTopic{NumPartitions: -1, ReplicationFactor: -1, ReplicaAssignment: assign(1, 0)}, nil, 2},
 		{"assignment with a gap", kmsg.CreateTopicsRequestTopic{NumPartitions: -1, ReplicationFactor: -1, ReplicaAssignment: assign(0, 2)}, kerr.InvalidReplicaAssignment, 0},
