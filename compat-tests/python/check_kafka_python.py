@@ -43,6 +43,7 @@ class Cluster:
     def member(self, topic, group, **config):
         """A member of the group that has its assignment."""
         consumer = self.consumer(group_id=group, **config)
+        consumer.partitions_for_topic(topic)  # first, for the reason that subscribe in drive_kafka_python.py has
         consumer.subscribe([topic])
         soon(lambda: bool(consumer.poll(100)), True)
         return consumer

@@ -87,7 +87,7 @@ class Driver:
 
     def read_group(self, r):
         consumer = self.consumer(group_id=r["group"])
-        consumer.subscribe([r["topic"]])
+        subscribe(consumer, r["topic"])
         records = take(consumer, r["count"])
         consumer.commit()
         consumer.close()
@@ -146,7 +146,7 @@ class Member:
     def __init__(self, topic, consumer):
         self.topic = topic
         self.consumer = consumer
-        consumer.subscribe([topic])
+        subscribe(consumer, topic)
 
     def poll(self, r):
         return {"records": poll(self.consumer, r["waitMillis"], r["count"])}
@@ -168,6 +168,16 @@ class Member:
 
     def leave(self, _):
         self.consumer.close()
+
+
+def subscribe(consumer, topic):
+    """Subscribes once the client knows the topic.
+
+    kafka-python 3.0.12 may else join the group before it does, assign nothing, and never join again: now and then, with
+    Apache Kafka too.
+    """
+    consumer.partitions_for_topic(topic)
+    consumer.subscribe([topic])
 
 
 def poll(consumer, wait_ms, count):
