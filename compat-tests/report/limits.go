@@ -23,7 +23,7 @@ var Limits = []Limit{
 	{
 		What:  "TLS and SASL",
 		Shows: "The connection of a client with `security.protocol` other than `PLAINTEXT` is closed.",
-		APIs:  []kmsg.Key{kmsg.SASLHandshake, kmsg.SASLAuthenticate, kmsg.DescribeUserSCRAMCredentials},
+		APIs:  []kmsg.Key{kmsg.SASLHandshake, kmsg.SASLAuthenticate},
 	},
 	{
 		What: "ACLs and quotas",

@@ -8,8 +8,10 @@ import (
 const (
 	// Partitions is the partition count of the scenario's topics.
 	Partitions = 3
-	// BigValue is the length in bytes of the longest value: more than a batch may have by default.
+	// BigValue is the length in bytes of the longest value, which is not compressed: more than a batch may have by default.
 	BigValue = 1 << 20
+	// LargeValue is the length in bytes of the longest value under each of the other codecs: several of their blocks.
+	LargeValue = 1 << 18
 	// MaxMessageBytes is the max.message.bytes that the scenario's topics need, and the largest request of its producers.
 	MaxMessageBytes = 4 << 20
 
@@ -45,8 +47,8 @@ type Profile struct {
 }
 
 // Generate returns the records to produce with one codec, in the order in which to produce them. The same arguments
-// give the same records. All records with the same shape of value appear in every partition, a value of BigValue
-// bytes in one.
+// give the same records. All records with the same shape of value appear in every partition, a value of BigValue or
+// LargeValue bytes in one.
 //
 // Header names and values avoid commas, equals signs and the value NULL, since kcat's output could not be parsed
 // otherwise; null and empty values, repeated names and bytes beyond ASCII do occur.
@@ -63,7 +65,11 @@ func Generate(seed uint64, codec int, profile Profile) []Record {
 		}
 	}
 	g.partition = int32(codec % Partitions)
-	g.add(g.text(16), g.bigValue(), nil)
+	longest := LargeValue
+	if codec == 0 {
+		longest = BigValue
+	}
+	g.add(g.text(16), g.long(longest), nil)
 	return g.records
 }
 
@@ -150,7 +156,7 @@ func (g *generator) bytes(n int) []byte {
 	return b
 }
 
-// bigValue is half noise, so that no codec makes it small, and half repetition, so that each makes it smaller.
-func (g *generator) bigValue() []byte {
-	return append(g.bytes(BigValue/2), make([]byte, BigValue/2)...)
+// long returns n bytes: half noise, so that no codec makes them few, and half repetition, so that each makes them fewer.
+func (g *generator) long(n int) []byte {
+	return append(g.bytes(n/2), make([]byte, n/2)...)
 }

@@ -36,7 +36,7 @@ func TestGenerateCoversTheShapesOfRecords(t *testing.T) {
 		"null value":    func(r Record) bool { return r.Value == nil },
 		"empty value":   func(r Record) bool { return r.Value != nil && len(r.Value) == 0 },
 		"null and null": func(r Record) bool { return r.Key == nil && r.Value == nil },
-		"big value":     func(r Record) bool { return len(r.Value) == BigValue },
+		"large value":   func(r Record) bool { return len(r.Value) >= LargeValue },
 		"headers":       func(r Record) bool { return len(r.Headers) > 1 },
 		"null header value": func(r Record) bool {
 			return slices.ContainsFunc(r.Headers, func(h Header) bool { return h.Value == nil })
