@@ -449,6 +449,30 @@ func TestUnknownOutcomeWithATakeOver(t *testing.T) {
 	})
 }
 
+// What is uncertain is not written over what another coordinator has stored since.
+func TestUnknownOutcomeAndAnotherCoordinator(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFakeStore()
+		a := startAgent(t, f, "a", nil)
+		m := consumer(t, a, "g")
+		wait(t, a.Commit(commitRequest(m, 1)))
+		shard := metadata.GroupShard("g")
+		f.setFault(func(ctx context.Context, _ string) fault {
+			f.setFault(nil)
+			f.takeOver(shard, "b")
+			term := f.leases[shard].term
+			noError(t, f.WriteGroups(ctx, "b", term, &metadata.GroupWrite{Commit: []metadata.OffsetCommit{{Group: "g", Offsets: commitRequest(m, 9).Offsets}}}))
+			noError(t, f.Release(ctx, "b", []lease.Term{term}))
+			return fault{err: metadata.ErrUnknownOutcome}
+		})
+		refusal(t, a.Commit(commitRequest(m, 2)), kerr.NotCoordinator)
+		if got := wait(t, a.Fetch(FetchRequest{Group: "g"})); len(got) != 1 || got[0].Offset != 9 {
+			t.Errorf("fetched %v", got)
+		}
+		wait(t, a.Heartbeat(HeartbeatRequest{m})) // of the groups as they are stored
+	})
+}
+
 func TestStoreIsUnavailable(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFakeStore()

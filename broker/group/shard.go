@@ -287,9 +287,12 @@ func (s *shard) leads() bool {
 var errUncertain = errors.New("a change of groups has failed or may still be made")
 
 // succeed ends the term of l, in which a statement may still be under way, and
-// acquires the next one, which fences it. It returns nil if the shard is lost.
+// acquires the next one, which fences it. It returns nil if the shard is lost, or
+// another agent was the leader in between: what was to be changed is then no
+// continuation of what is stored.
 func (s *shard) succeed(ctx context.Context, l *lease.Lease, cause error) *lease.Lease {
 	s.mu.Lock()
+	m := s.machine
 	if s.lease != l {
 		s.mu.Unlock()
 		return nil
@@ -301,6 +304,9 @@ func (s *shard) succeed(ctx context.Context, l *lease.Lease, cause error) *lease
 	s.acquire(ctx, l.LeaderEpoch())
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.machine != m {
+		return nil
+	}
 	return s.lease
 }
 
