@@ -186,11 +186,11 @@ func (k *KafkaGo) ReadGroup(ctx context.Context, topic, group string, n int) ([]
 	})
 	records, err := readMessages(ctx, reader, n)
 	if err == nil {
-		following := make([]kafka.Message, n)
+		taken := make([]kafka.Message, n)
 		for i, r := range records {
-			following[i] = kafka.Message{Topic: topic, Partition: int(r.Partition), Offset: r.Offset}
+			taken[i] = kafka.Message{Topic: topic, Partition: int(r.Partition), Offset: r.Offset}
 		}
-		err = reader.CommitMessages(ctx, following...)
+		err = reader.CommitMessages(ctx, taken...)
 	}
 	return records, errors.Join(err, reader.Close())
 }

@@ -218,7 +218,7 @@ type saramaMember struct {
 	session sarama.ConsumerGroupSession // nil between sessions
 	restart context.CancelFunc          // ends the session, and has the member join again
 	seeks   map[int32]int64             // where the next session begins, where that is not the committed offset
-	errs    []error                     // what sarama has told since the last commit
+	errs    []error                     // what sarama has told since the last commit began
 }
 
 // consume joins, again after each session, until ctx ends.

@@ -101,13 +101,12 @@ class Partition {
   awaited = null // after a seek: what comes before this offset is dropped
   paused = false
 
-  // accept buffers a record as soon as there is space; false means that it is not wanted. The caller goes on with
-  // its heartbeats meanwhile.
-  async accept(record, idle) {
-    while (this.buffer.length >= BUFFERED) {
-      await this.space.wait(HEARTBEAT_MS)
-      await idle()
-    }
+  full() {
+    return this.buffer.length >= BUFFERED
+  }
+
+  // accept buffers a record; false means that it was fetched before a seek.
+  accept(record) {
     if (this.awaited !== null && this.awaited !== record.offset) {
       return false
     }
@@ -168,11 +167,14 @@ class Member {
 
   async receive({ batch, resolveOffset, heartbeat, isRunning, isStale }) {
     const partition = this.partitions.get(batch.partition)
+    const wanted = () =>
+      partition && isRunning() && !isStale() && this.partitions.get(batch.partition) === partition
     for (const message of batch.messages) {
-      if (!isRunning() || isStale() || this.partitions.get(batch.partition) !== partition) {
-        return
+      while (wanted() && partition.full()) {
+        await partition.space.wait(HEARTBEAT_MS)
+        await heartbeat()
       }
-      if (!(await partition.accept(encodeRecord(batch.partition, message), heartbeat))) {
+      if (!wanted() || !partition.accept(encodeRecord(batch.partition, message))) {
         return
       }
       resolveOffset(message.offset)
