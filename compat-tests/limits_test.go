@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
@@ -33,6 +34,7 @@ func TestLimits(t *testing.T) {
 				t.Errorf("initTransactions failed with %q, want a message that says why", printed)
 			}
 		})
+		t.Run("ACLs and quotas", func(t *testing.T) { noACLsAndQuotas(t, target) })
 		t.Run("TLS", func(t *testing.T) {
 			client := tls.Dialer{Config: &tls.Config{InsecureSkipVerify: true}}
 			conn, err := client.DialContext(deadline(t, 10*time.Second), "tcp", target.bootstrap()[0])
@@ -73,5 +75,40 @@ func limitedAPIs(t *testing.T, target target) {
 		if oldest, _ := broker.KeyMinVersion(kmsg.Fetch.Int16()); oldest != oldestFetch {
 			t.Errorf("Fetch is served from version %d on, want %d", oldest, oldestFetch)
 		}
+	}
+}
+
+// noACLsAndQuotas asks for what there is not.
+func noACLsAndQuotas(t *testing.T, target target) {
+	t.Helper()
+	client, err := kgo.NewClient(kgo.SeedBrokers(target.bootstrap()...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	admin, ctx := kadm.NewClient(client), deadline(t, 30*time.Second)
+	acls, err := admin.DescribeACLs(ctx, kadm.NewACLs().Topics("topic").Allow().AllowHosts().Operations().ResourcePatternType(kadm.ACLPatternLiteral))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, acl := range acls {
+		if !errors.Is(acl.Err, kerr.SecurityDisabled) {
+			t.Errorf("ACLs are described with %v, want %v", acl.Err, kerr.SecurityDisabled)
+		}
+	}
+	quotas, err := admin.AlterClientQuotas(ctx, []kadm.AlterClientQuotaEntry{{
+		Entity: kadm.ClientQuotaEntity{{Type: "client-id"}},
+		Ops:    []kadm.AlterClientQuotaOp{{Key: "producer_byte_rate", Value: 1e6}},
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, quota := range quotas {
+		if quota.Err == nil {
+			t.Error("a quota was set")
+		}
+	}
+	if len(acls) == 0 || len(quotas) == 0 {
+		t.Errorf("%d answers on ACLs, %d on quotas", len(acls), len(quotas))
 	}
 }

@@ -45,13 +45,19 @@ var Limits = []Limit{
 		APIs:  []kmsg.Key{kmsg.StreamsGroupHeartbeat, kmsg.StreamsGroupDescribe},
 	},
 	{
+		What: "What is of replicas, disks and KRaft: reassignments, moves between log directories, the metadata quorum, feature levels",
+		Shows: "The replica that is shown is the agent that leads. Its reassignment is refused, and the rest is not " +
+			"supported: leases place partitions.",
+		APIs: []kmsg.Key{kmsg.AlterReplicaLogDirs, kmsg.DescribeQuorum, kmsg.UpdateFeatures},
+	},
+	{
 		What:  "Delegation tokens",
 		Shows: "The administrator is told that the version of the request is not supported.",
 		APIs:  []kmsg.Key{kmsg.CreateDelegationToken, kmsg.DescribeDelegationToken},
 	},
 	{
 		What:  "Client metrics on the broker (KIP-714)",
-		Shows: "Nothing: clients go on without.",
+		Shows: "Nothing: clients go on without, as with Apache Kafka that has no plugin to receive them.",
 		APIs:  []kmsg.Key{kmsg.GetTelemetrySubscriptions, kmsg.PushTelemetry},
 	},
 	{
