@@ -338,6 +338,10 @@ class Driver {
     const next = new Map(acked.map(({ partition, baseOffset }) => [partition, Number(baseOffset)]))
     const offsets = records.map(({ partition }) => {
       const offset = next.get(partition)
+      if (offset === undefined) {
+        // So it happens when a partition moves to a broker that has already answered for others.
+        throw new Error(`KafkaJS reports success, but sent nothing to partition ${partition}`)
+      }
       next.set(partition, offset + 1)
       return offset
     })
