@@ -57,11 +57,10 @@ const (
 	// metadataMaxAge bounds what Metadata answers. Clients that were told of a
 	// new leader, or that created a topic elsewhere, ask at once.
 	metadataMaxAge = 250 * time.Millisecond
-	// missMaxAge bounds how often names that are unknown here cost a query.
-	missMaxAge = 100 * time.Millisecond
-	// unknownMaxAge does the same where a client asks what there is: it may have
-	// created it a moment ago at another agent, and takes no for an answer.
-	unknownMaxAge = 20 * time.Millisecond
+	// missMaxAge bounds how often names that are unknown here cost a query. It is
+	// short, since a client may have created the topic a moment ago at another
+	// agent, and some take no for an answer.
+	missMaxAge = 20 * time.Millisecond
 	// missTimeout bounds how long a request whose order matters waits for a
 	// fresher view.
 	missTimeout = 5 * time.Second
@@ -85,7 +84,7 @@ func (b *Broker) viewFor(ctx context.Context, topics iter.Seq[topicRef]) *topolo
 	view := b.view(ctx)
 	for ref := range topics {
 		if ref.in(view) == nil {
-			return b.viewOf(ctx, unknownMaxAge)
+			return b.viewOf(ctx, missMaxAge)
 		}
 	}
 	return view
