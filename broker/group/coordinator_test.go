@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -622,95 +621,4 @@ func TestList(t *testing.T) {
 			}
 		}
 	})
-}
-
-// Many consumers of many groups, while shards are lost now and then: whoever
-// holds the last acknowledged position finds it.
-func TestConcurrentConsumers(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		f := newFakeStore()
-		a := startAgent(t, f, "a", func(c *Config) { c.InitialRebalanceDelay = time.Millisecond })
-		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
-		defer cancel()
-		var all sync.WaitGroup
-		for i := range 40 {
-			all.Go(func() { consume(t, ctx, a, fmt.Sprintf("group-%d", i%8), i) })
-		}
-		all.Go(func() {
-			for shard := int32(0); ctx.Err() == nil; shard = (shard + 1) % metadata.GroupShards {
-				noError(t, a.manager.Release(context.Background(), metadata.GroupShardKey(shard)))
-				time.Sleep(7 * time.Second)
-			}
-		})
-		all.Wait()
-	})
-}
-
-// consume joins, commits and leaves until ctx ends. Each consumer has a
-// partition of its own, whose position only grows.
-func consume(t *testing.T, ctx context.Context, a *agent, group string, partition int) {
-	key := lease.Key{Partition: int32(partition)}
-	acknowledged := int64(0)
-	for id := ""; ctx.Err() == nil; {
-		join := joinRequest(group, id)
-		join.KnownMemberID = true
-		j, err := a.Join(join).Wait(ctx)
-		if errors.Is(err, kerr.MemberIDRequired) {
-			id = j.MemberID
-			continue
-		} else if err != nil {
-			id = ""
-			time.Sleep(100 * time.Millisecond)
-			continue
-		}
-		m := Membership{Group: group, MemberID: id, Generation: j.Generation}
-		sync := SyncRequest{Membership: m}
-		for _, o := range j.Members {
-			sync.Assignments = append(sync.Assignments, Assignment{o.MemberID, []byte(o.MemberID)})
-		}
-		s, err := a.Sync(sync).Wait(ctx)
-		if err != nil {
-			continue
-		}
-		if string(s.Assignment) != id {
-			t.Errorf("%s was given the assignment of %q", id, s.Assignment)
-		}
-		for range 5 + partition%7 {
-			time.Sleep(3 * time.Second)
-			if _, err = a.Heartbeat(HeartbeatRequest{m}).Wait(ctx); err != nil {
-				break
-			}
-			next := metadata.CommittedOffset{Key: key, Offset: acknowledged + 1}
-			commit := a.Commit(CommitRequest{Membership: m, Offsets: []metadata.CommittedOffset{next}})
-			fetch := a.Fetch(FetchRequest{Group: group})
-			if _, err := commit.Wait(ctx); err != nil {
-				break
-			}
-			acknowledged++
-			checkFetched(t, ctx, fetch, key, acknowledged)
-		}
-		if partition%3 == 0 {
-			_, _ = a.Leave(LeaveRequest{Group: group, Members: []LeavingMember{{MemberID: id}}}).Wait(ctx)
-			id = ""
-		}
-	}
-	if acknowledged == 0 {
-		t.Errorf("consumer %d of %s never committed", partition, group)
-	}
-}
-
-func checkFetched(t *testing.T, ctx context.Context, fetch Pending[[]metadata.CommittedOffset], key lease.Key, want int64) {
-	stored, err := fetch.Wait(ctx)
-	if err != nil {
-		return
-	}
-	for _, o := range stored {
-		if o.Key == key {
-			if o.Offset < want {
-				t.Errorf("fetched %d, but %d was acknowledged", o.Offset, want)
-			}
-			return
-		}
-	}
-	t.Errorf("fetched nothing, but %d was acknowledged", want)
 }

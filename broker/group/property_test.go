@@ -23,7 +23,7 @@ func TestMachineProperties(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(rt *rapid.T) {
 		h := newHistory(rt)
-		for range rapid.IntRange(1, 80).Draw(rt, "steps") {
+		for range rapid.IntRange(1, 200).Draw(rt, "steps") {
 			h.random()
 		}
 		h.silence()
@@ -45,14 +45,16 @@ type history struct {
 	members   []string          // ids that were given out
 	instances map[string]string // instance id by member id
 	told      map[string]int32  // the last generation of a group that somebody knows
-	assigned  map[string]string // by member id and generation
+	// generations are those that the machine is in.
+	generations map[string]int32
+	assigned    map[string]string // by member id and generation
 }
 
 func newHistory(rt *rapid.T) *history {
 	h := &history{
 		T: rt, cfg: DefaultConfig(), open: make(map[*call]any),
 		records: make(map[string]storedAt), offsets: make(map[string]map[lease.Key]time.Duration),
-		instances: make(map[string]string), told: make(map[string]int32), assigned: make(map[string]string),
+		instances: make(map[string]string), told: make(map[string]int32), generations: make(map[string]int32), assigned: make(map[string]string),
 	}
 	h.cfg.MaxSize = rapid.IntRange(1, 5).Draw(rt, "max size")
 	h.cfg.OffsetsRetention = time.Hour
@@ -116,10 +118,12 @@ func (h *history) load() {
 	if h.m, err = newMachine(&h.cfg, noTopics, h.now, stored); err != nil {
 		h.Fatalf("load: %v", err)
 	}
-	for _, g := range h.m.groups {
-		if got := encodeRecord(g.record()); got != h.records[g.listed().Group].record && h.records[g.listed().Group].record != "" {
-			h.Fatalf("stored\n%s\nand loaded\n%s", h.records[g.listed().Group].record, got)
+	clear(h.generations)
+	for id, g := range h.m.groups {
+		if got := encodeRecord(g.record()); got != h.records[id].record {
+			h.Fatalf("stored\n%s\nand loaded\n%s", h.records[id].record, got)
 		}
+		h.generations[id] = h.m.classic(id).generation
 	}
 }
 
@@ -230,9 +234,13 @@ func (h *history) request() any {
 	if len(h.members) > 0 {
 		member = rapid.SampledFrom(append([]string{""}, h.members...)).Draw(h.T, "member")
 	}
+	g := h.m.classic(group)
+	if g != nil && len(g.members) > 0 && rapid.Bool().Draw(h.T, "known member") {
+		member = rapid.SampledFrom(g.members).Draw(h.T, "of the group").id
+	}
 	m := Membership{Group: group, MemberID: member, InstanceID: h.instances[member]}
-	if g := h.m.classic(group); g != nil {
-		m.Generation = g.generation - int32(rapid.IntRange(0, 1).Draw(h.T, "behind"))
+	if g != nil {
+		m.Generation = g.generation - int32(rapid.IntRange(0, 7).Draw(h.T, "behind")/7)
 	}
 	switch rapid.IntRange(0, 9).Draw(h.T, "kind") {
 	case 0, 1, 2, 3:
@@ -288,6 +296,7 @@ func (h *history) take(effects []effect) {
 	if err := h.m.check(); err != nil {
 		h.Fatalf("invariant broken: %v", err)
 	}
+	h.begun()
 	for _, e := range effects {
 		switch e := e.(type) {
 		case note:
@@ -301,11 +310,21 @@ func (h *history) take(effects []effect) {
 			if e.deleted {
 				h.beginAnew(e.group)
 			}
-			if g := h.m.classic(e.group); g != nil && g.state == CompletingRebalance && g.generation <= h.told[e.group] {
-				h.Fatalf("generation %d of %s begins after %d", g.generation, e.group, h.told[e.group])
-			}
 		}
 		h.queue = append(h.queue, e)
+	}
+}
+
+// begun checks the generations that a step has begun.
+func (h *history) begun() {
+	for id := range h.m.groups {
+		g := h.m.classic(id)
+		if g != nil && g.generation > h.generations[id] && g.generation <= h.told[id] {
+			h.Fatalf("generation %d of %s begins after %d", g.generation, id, h.told[id])
+		}
+		if g != nil {
+			h.generations[id] = g.generation
+		}
 	}
 }
 
@@ -313,6 +332,7 @@ func (h *history) take(effects []effect) {
 // somebody is told later.
 func (h *history) beginAnew(group string) {
 	delete(h.told, group)
+	delete(h.generations, group)
 	for c, request := range h.open {
 		if r, ok := request.(*JoinRequest); ok && r.Group == group {
 			h.open[c] = nil

@@ -111,11 +111,14 @@ func (f *fakeStore) Release(_ context.Context, agent string, terms []lease.Term)
 	return nil
 }
 
-// takeOver gives a shard to another agent, as if the first seemed dead.
+// takeOver gives a shard that was led to another agent, as if the first seemed dead.
 func (f *fakeStore) takeOver(k lease.Key, agent string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	row := f.leases[k]
+	if row == nil {
+		return
+	}
 	row.agent, row.ends = agent, time.Now().Add(30*time.Second)
 	row.term.Epoch++
 	row.term.LeaderEpoch++
