@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"maps"
 	"sync"
 	"testing"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/uuid"
+	"github.com/twmb/franz-go/pkg/kmsg"
 	"go.uber.org/goleak"
 	"pgregory.net/rapid"
 
@@ -281,6 +283,48 @@ func TestLeaderIsTheHolderWhileItIsHeardOf(t *testing.T) {
 	s = r.apply(metadata.Topology{Deleted: []uuid.UUID{id(1)}})
 	expect(s, k, 0, -1)
 	expect(s, shard, 0, 1)
+}
+
+func TestConfigsOfResources(t *testing.T) {
+	t.Parallel()
+	r := newRig(t) // the agent is node 0
+	of := func(kind kmsg.ConfigResourceType, name string, configs map[string]string) metadata.ResourceConfigs {
+		return metadata.ResourceConfigs{Resource: metadata.Resource{Type: int8(kind), Name: name}, Configs: configs}
+	}
+	const group, broker = kmsg.ConfigResourceTypeGroupConfig, kmsg.ConfigResourceTypeBroker
+	first := r.apply(metadata.Topology{
+		Topics: []metadata.Topic{topic(1, "a", 1)},
+		Resources: []metadata.ResourceConfigs{
+			of(group, "g", map[string]string{"consumer.session.timeout.ms": "50000"}),
+			of(group, "f", map[string]string{"consumer.session.timeout.ms": "51000"}),
+			of(broker, "0", map[string]string{"message.max.bytes": "200"}),
+			of(broker, "1", map[string]string{"message.max.bytes": "300"}),
+		},
+	})
+	second := r.apply(metadata.Topology{Resources: []metadata.ResourceConfigs{of(group, "g", nil), of(broker, "0", nil)}})
+	for _, test := range []struct {
+		name     string
+		s        *topology.Snapshot
+		groups   []string
+		session  time.Duration // of g
+		maxBytes int32
+	}{
+		{"set", first, []string{"f", "g"}, 50 * time.Second, 200},
+		{"removed", second, []string{"f"}, 45 * time.Second, 100},
+	} {
+		if got := test.s.Resources(group); !slices.Equal(got, test.groups) {
+			t.Errorf("%s: groups with configs %v, want %v", test.name, got, test.groups)
+		}
+		if got := test.s.Group("g").SessionTimeout(); got != test.session {
+			t.Errorf("%s: session timeout %v, want %v", test.name, got, test.session)
+		}
+		if got := test.s.TopicByName("a").Config.MaxMessageBytes; got != test.maxBytes {
+			t.Errorf("%s: max.message.bytes of a topic %d, want %d", test.name, got, test.maxBytes)
+		}
+	}
+	if got := second.Resource(metadata.Resource{Type: int8(broker), Name: "1"})["message.max.bytes"]; got != "300" {
+		t.Errorf("another agent's message.max.bytes is %q", got)
+	}
 }
 
 // Agents place alike whatever the order in which they know each other; one that
