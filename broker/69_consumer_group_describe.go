@@ -49,7 +49,7 @@ func describedConsumerGroup(d *group.ConsumerDescription) kmsg.ConsumerGroupDesc
 		member := kmsg.NewConsumerGroupDescribeResponseGroupMember()
 		member.MemberID, member.InstanceID, member.RackID = m.MemberID, orNull(m.InstanceID), orNull(m.Rack)
 		member.MemberEpoch, member.ClientID, member.ClientHost = m.Epoch, m.ClientID, m.ClientHost
-		member.SubscribedTopics, member.SubscribedTopicRegex = m.Topics, orNull(m.Regex)
+		member.SubscribedTopics, member.SubscribedTopicRegex = m.Topics, &m.Regex
 		member.Assignment.TopicPartitions = describedPartitions(m.Assigned)
 		member.TargetAssignment.TopicPartitions = describedPartitions(m.Target)
 		member.MemberType = memberTypeConsumer

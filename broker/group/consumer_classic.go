@@ -45,8 +45,12 @@ func (g *consumerGroup) classicJoin(now time.Duration, c *call, r *JoinRequest) 
 	}, nil)
 	g.m.timers.schedule(&mb.session, now+r.SessionTimeout)
 	g.m.timers.schedule(&mb.reaction, now+r.RebalanceTimeout) // to sync
-	if last && g.mayDowngrade() {
-		g.downgrade(now)
+	switch {
+	case !last || !g.mayDowngrade():
+	case g.state == Stable:
+		g.downgrade(now, "")
+	default:
+		g.downgrade(now, "member "+mb.id+" joins"+because(r))
 	}
 }
 
@@ -206,19 +210,16 @@ func (g *consumerGroup) waits(mb *consumerMember) bool {
 	return len(others) > 0
 }
 
-// classicLeave takes a member of the classic protocol out. The group may become a
-// classic one by that.
+// classicLeave takes a member of either protocol out, as administrators ask for it
+// in this way too. The group may become a classic one by that.
 func (g *consumerGroup) classicLeave(now time.Duration, l LeavingMember) error {
 	id := l.MemberID
 	if mb := g.static[l.InstanceID]; mb != nil && id == "" {
 		id = mb.id // an administrator names no more than the instance
 	}
 	mb, err := g.member(id, l.InstanceID)
-	switch {
-	case err != nil:
+	if err != nil {
 		return err
-	case mb.classic == nil:
-		return kerr.UnknownMemberID
 	}
 	g.fence(now, mb, cmp.Or(brief(l.Reason), "member "+mb.id+" leaves"))
 	return nil

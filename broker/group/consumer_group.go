@@ -233,7 +233,7 @@ func (g *consumerGroup) fence(now time.Duration, mb *consumerMember, reason stri
 	g.take(mb)
 	g.m.counts.members--
 	if last && g.mayDowngrade() {
-		g.downgrade(now).rebalance(now, reason)
+		g.downgrade(now, reason)
 		return
 	}
 	g.bump(reason)

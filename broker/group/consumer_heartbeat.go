@@ -59,6 +59,9 @@ func (m *machine) admit(now time.Duration, r *ConsumerHeartbeatRequest) (*consum
 	if r.Epoch == JoinEpoch {
 		return m.admitNew(now, r)
 	}
+	if m.groups[r.Group] == nil {
+		return nil, nil, refuse(kerr.GroupIDNotFound, "Consumer group %s not found.", r.Group)
+	}
 	g, err := m.consumerGroup(r.Group)
 	if err != nil {
 		return nil, nil, err

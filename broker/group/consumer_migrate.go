@@ -97,9 +97,8 @@ func (g *consumerGroup) mayDowngrade() bool {
 }
 
 // downgrade makes the group a classic one, with the target as its assignment. If
-// that is not what the members have, they are to join again.
-func (g *consumerGroup) downgrade(now time.Duration) *group {
-	state := g.currentState()
+// members don't have that, they are to join again for a reason.
+func (g *consumerGroup) downgrade(now time.Duration, reason string) {
 	g.discard()
 	c := g.m.newGroup(now, g.id)
 	c.generation, c.protocolType = g.epoch, consumerProtocol
@@ -116,8 +115,7 @@ func (g *consumerGroup) downgrade(now time.Duration) *group {
 	c.readTopics()
 	c.setState(Stable)
 	c.changed()
-	if state != Stable {
-		c.rebalance(now, "the last member of the consumer protocol is gone")
+	if reason != "" {
+		c.rebalance(now, reason)
 	}
-	return c
 }

@@ -267,20 +267,17 @@ func (m *machine) heartbeat(now time.Duration, r *HeartbeatRequest) error {
 }
 
 func (m *machine) leave(now time.Duration, c *call, r *LeaveRequest) {
-	answer := make([]error, len(r.Members))
-	if g := m.consumer(r.Group); g != nil {
-		for i, l := range r.Members {
-			answer[i] = g.classicLeave(now, l)
-		}
-		m.reply(r.Group, c, answer, nil)
-		return
+	answer := make([]error, 0, len(r.Members))
+	for g := m.consumer(r.Group); g != nil && len(answer) < len(r.Members); g = m.consumer(r.Group) {
+		answer = append(answer, g.classicLeave(now, r.Members[len(answer)]))
 	}
-	g := m.classic(r.Group)
-	left := ""
-	for i, l := range r.Members {
-		if answer[i] = g.leave(l); answer[i] == nil {
+	g, left := m.classic(r.Group), ""
+	for _, l := range r.Members[len(answer):] {
+		err := g.leave(l)
+		if err == nil {
 			left = cmp.Or(brief(l.Reason), "members left")
 		}
+		answer = append(answer, err)
 	}
 	if left != "" {
 		switch g.state {
