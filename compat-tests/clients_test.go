@@ -34,6 +34,7 @@ const (
 	featurePartitions   = "admin: partitions"
 	featureGroups       = "admin: groups"
 	featureOtherClients = "records of all other clients"
+	featureKill         = "a broker is killed underneath"
 )
 
 // startClient makes one client of a target. What the client's program logs goes to a file in dir; the program ends with

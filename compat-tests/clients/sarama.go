@@ -230,9 +230,13 @@ func (m *saramaMember) consume(ctx context.Context) {
 		m.lock.Unlock()
 		err := m.group.Consume(sessionCtx, []string{m.topic}, m)
 		restart()
-		if err != nil && ctx.Err() == nil && sessionCtx.Err() == nil {
-			m.fail(err)
-			return
+		if err != nil {
+			// sarama has tried for a while by then: no coordinator, as a rule.
+			m.note(err)
+			select {
+			case <-time.After(heartbeatInterval):
+			case <-ctx.Done():
+			}
 		}
 	}
 }
@@ -240,10 +244,14 @@ func (m *saramaMember) consume(ctx context.Context) {
 // drainErrors ends with the group.
 func (m *saramaMember) drainErrors() {
 	for err := range m.group.Errors() {
-		m.lock.Lock()
-		m.errs = append(m.errs, err)
-		m.lock.Unlock()
+		m.note(err)
 	}
+}
+
+func (m *saramaMember) note(err error) {
+	m.lock.Lock()
+	defer m.lock.Unlock()
+	m.errs = append(m.errs, err)
 }
 
 // Setup is sarama's: a session begins. What was sought is set here, where sarama takes it for the position.
