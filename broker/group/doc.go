@@ -1,5 +1,6 @@
-// Package group coordinates consumer groups: the classic group protocol and the
-// committed offsets (KIP-62, KIP-345, KIP-394, KIP-814).
+// Package group coordinates consumer groups: the classic group protocol (KIP-62,
+// KIP-345, KIP-394, KIP-814), the consumer protocol (KIP-848), and the committed
+// offsets.
 //
 // A group belongs to one of the coordinator's shards, and a shard is a lease.
 // The agent that holds it coordinates the shard's groups; it acquires a free
@@ -33,15 +34,40 @@
 // waits at once, with one write for all changes and one query for all fetches.
 // One goroutine fires the timers of all shards.
 //
+// # The consumer protocol
+//
+// A group of the consumer protocol is another kind of group in the same machine.
+// There is no rebalance that all wait for: members say in one heartbeat all that
+// there is to say, the coordinator assigns, and brings each member to its target
+// on its own, a step a heartbeat. What keeps a partition from having two owners is
+// in consumerGroup.reconcile.
+//
+//	       a new target, and                   it gave that up, and
+//	       something to give up                something is not free
+//	stable ──────────────────▶ unrevoked ─────────────────▶ unreleased
+//	  ▲                            │                             │
+//	  └────────────────────────────┴─────────────────────────────┘
+//	                     it has all of its target
+//
+// The target is made anew when a member came or went, or subscribes to something
+// else, and when a topic did. The machine sees topics through a view that it takes
+// in each step; a heartbeat that brings nothing new compares two versions.
+//
+// A group with members changes its kind in one step when the first member of the
+// consumer protocol joins, and when the last one has gone. In between, members of
+// the classic protocol speak it to the other kind of group.
+//
 // # What is stored, and when
 //
 // Nothing is said of a group that is not stored. A step that changes what must
 // not be forgotten marks the group as changed: a generation begins, becomes
 // stable or ends without members, a static member is replaced, the group begins
-// or is deleted. At the end of the step the group's record, which is JSON, is on
-// its way to the store, and every reply about the group is held until it is
-// there. A rebalance costs two such writes, whatever the number of members, and a
-// heartbeat none.
+// or is deleted; and in a group of the consumer protocol, all but a sign of life.
+// At the end of the step the group's record, which is JSON, is on its way to the
+// store, and every reply about the group is held until it is there. A rebalance of
+// a classic group costs two such writes, whatever the number of members, and a
+// heartbeat that changes nothing none. What changes while a write is under way is
+// in the next one.
 //
 // A record that can't be stored ends the shard: the machine is ahead of the
 // store, and since nobody was told of it, what is stored can be gone on with.
