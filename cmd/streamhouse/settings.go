@@ -15,6 +15,7 @@ import (
 
 	"github.com/streamhouse/streamhouse/broker/config"
 	"github.com/streamhouse/streamhouse/broker/fetch"
+	"github.com/streamhouse/streamhouse/broker/group"
 	"github.com/streamhouse/streamhouse/broker/ingest"
 	"github.com/streamhouse/streamhouse/lease"
 	"github.com/streamhouse/streamhouse/metadata"
@@ -59,6 +60,7 @@ type CacheSettings struct {
 type KafkaSettings struct {
 	AutoCreateTopics bool
 	NumPartitions    int
+	OffsetsRetention time.Duration
 	MaxRequestBytes  int64
 	MaxRequestMemory int64
 	MaxConnections   int
@@ -90,7 +92,7 @@ func defaultSettings() *Settings {
 		Flush:             flush,
 		Cache:             CacheSettings{Bytes: 256 << 20, BlockBytes: 512 << 10, ReadAheadBlocks: 4},
 		Kafka: KafkaSettings{
-			AutoCreateTopics: true, NumPartitions: 1,
+			AutoCreateTopics: true, NumPartitions: 1, OffsetsRetention: group.DefaultConfig().OffsetsRetention,
 			MaxRequestBytes: 100 << 20, MaxRequestMemory: 256 << 20, MaxConnections: 10_000,
 		},
 		Log: LogSettings{Level: "info", Format: "text"},
@@ -144,6 +146,7 @@ func settingsTable(s *Settings) []setting {
 
 		{"kafka.auto_create_topics", boolean(&s.Kafka.AutoCreateTopics), "Create a topic when a client asks for it (auto.create.topics.enable)."},
 		{"kafka.num_partitions", integer(&s.Kafka.NumPartitions), "Partitions of topics that are created without a number of them (num.partitions)."},
+		{"kafka.offsets_retention", duration(&s.Kafka.OffsetsRetention), "How long committed offsets are kept after the last member of their group has left, or after their last commit where the group has no members or does not subscribe to the topic (offsets.retention.minutes)."},
 		{"kafka.max_request_bytes", size(&s.Kafka.MaxRequestBytes), "The largest request (socket.request.max.bytes)."},
 		{"kafka.max_request_memory", size(&s.Kafka.MaxRequestMemory), "Memory of all requests that are not answered yet. Connections are not read beyond it."},
 		{"kafka.max_connections", integer(&s.Kafka.MaxConnections), "Connections that may be open, if the limit of open files allows it. A further one takes the place of the one that has been idle for longest."},
@@ -305,6 +308,12 @@ func (s *Settings) serverConfig() protocol.ServerConfig {
 	}
 }
 
+func (s *Settings) groupConfig() group.Config {
+	c := group.DefaultConfig()
+	c.OffsetsRetention = s.Kafka.OffsetsRetention
+	return c
+}
+
 // brokerConfigs are the settings under the names that Kafka's clients know.
 func (s *Settings) brokerConfigs() map[string]string {
 	c := map[string]string{
@@ -314,6 +323,9 @@ func (s *Settings) brokerConfigs() map[string]string {
 	}
 	if s.AvailabilityZone != "" {
 		c["broker.rack"] = s.AvailabilityZone
+	}
+	if s.Kafka.OffsetsRetention != group.DefaultConfig().OffsetsRetention {
+		c["offsets.retention.minutes"] = strconv.Itoa(int(s.Kafka.OffsetsRetention / time.Minute))
 	}
 	return c
 }
