@@ -378,11 +378,18 @@ func (s *Sarama) CreatePartitions(_ context.Context, topic string, total int) er
 func (s *Sarama) TopicConfigs(_ context.Context, topic string) (map[string]string, error) {
 	configs := make(map[string]string)
 	err := s.administrate(func(admin sarama.ClusterAdmin) error {
-		entries, err := admin.DescribeConfig(sarama.ConfigResource{Type: sarama.TopicResource, Name: topic})
-		for _, e := range entries {
+		asked := []*sarama.ConfigResource{{Type: sarama.TopicResource, Name: topic}}
+		described, err := admin.DescribeConfigs(asked, sarama.DescribeConfigsOptions{})
+		if err != nil {
+			return err
+		}
+		for _, e := range described[0].Configs {
 			configs[e.Name] = e.Value
 		}
-		return err
+		if code := described[0].ErrorCode; code != sarama.ErrNoError {
+			return code
+		}
+		return nil
 	})
 	return configs, err
 }
