@@ -5,7 +5,7 @@ import "context"
 // Pending is a request on its way.
 type Pending[T any] struct{ call *call }
 
-// Wait returns the answer when it is there. Errors are *kerr.Error, those of
+// Wait returns the answer when it is there. Errors are, or wrap, *kerr.Error, those of
 // Kafka's protocol, or that of ctx if it ended first; the request itself is not
 // withdrawn then.
 func (p Pending[T]) Wait(ctx context.Context) (T, error) {
