@@ -11,8 +11,8 @@ import (
 )
 
 // DescribeCluster, v0 to v2. KIP-700, KIP-430 (authorized operations), KIP-919
-// (endpoint types), KIP-1073 (fenced brokers: there are none, an agent that is
-// not heard of is not listed).
+// (endpoint types), KIP-1073 (fenced brokers: agents that are still listed, and
+// not heard of any more).
 func (b *Broker) describeCluster(_ context.Context, req *protocol.Request) protocol.Reply {
 	const brokers = 1 // endpoint type
 	r := req.Body.(*kmsg.DescribeClusterRequest)
@@ -29,6 +29,9 @@ func (b *Broker) describeCluster(_ context.Context, req *protocol.Request) proto
 		resp.ClusterID, resp.ControllerID = view.ClusterID, view.Controller()
 		for _, a := range view.Agents() {
 			n := kmsg.NewDescribeClusterResponseBroker()
+			if n.IsFenced = !view.Heard(a); n.IsFenced && !r.IncludeFencedBrokers {
+				continue
+			}
 			n.NodeID, n.Host, n.Port, n.Rack = a.NodeID, a.Host, a.Port, rack(a.Zone)
 			resp.Brokers = append(resp.Brokers, n)
 		}

@@ -267,7 +267,25 @@ func TestUnregister(t *testing.T) {
 	node := gone.agent.Self().NodeID
 	wantCode(t, "a running agent", unregister(node), kerr.InvalidRequest)
 	gone.kill()
-	eventually(t, "it is gone", func() bool { return unregister(node) == 0 })
+	described := func(fenced bool) (nodes, marked int) {
+		r := kmsg.NewPtrDescribeClusterRequest()
+		r.EndpointType, r.IncludeFencedBrokers = 1, fenced
+		for _, b := range ask[*kmsg.DescribeClusterResponse](w, 2, r).Brokers {
+			nodes++
+			if b.IsFenced {
+				marked++
+			}
+		}
+		return nodes, marked
+	}
+	eventually(t, "it is fenced", func() bool {
+		nodes, fenced := described(true)
+		return nodes == 2 && fenced == 1
+	})
+	if nodes, _ := described(false); nodes != 1 {
+		t.Errorf("%d agents without those that are fenced", nodes)
+	}
+	wantCode(t, "unregister", unregister(node), nil)
 	wantCode(t, "again", unregister(node), kerr.BrokerIDNotRegistered)
 	if resp, _ := metadataOf(w, "any"); len(resp.Brokers) != 1 {
 		t.Errorf("listed: %+v", resp.Brokers)
