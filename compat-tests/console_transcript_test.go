@@ -278,6 +278,8 @@ var differing = []struct {
 	{regexp.MustCompile(`(127\.0\.0\.1|localhost)[: ]\d+ *`), "ADDRESS "},
 	{regexp.MustCompile(`ADDRESS \(\d+\)`), "ADDRESS (NODE)"},
 	{regexp.MustCompile(`/\S*/argument\.json`), "FILE"},
+	{regexp.MustCompile(`member-[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}`), "MEMBER"},
+	{regexp.MustCompile(`\b[\w-]{22}( +)(?:/127)`), "MEMBER$1/127"},
 	{regexp.MustCompile(`adminclient-\d+`), "adminclient"},
 	{regexp.MustCompile(`(TopicId: |topic id |topic with id |cluster ID: |Cluster ID: )[\w-]{22}`), "${1}ID"},
 	{regexp.MustCompile(`\b(Leader|Replicas|Isr): \d+`), "$1: NODE"},

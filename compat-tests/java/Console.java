@@ -19,8 +19,10 @@ import java.util.Map;
 import java.util.Optional;
 import java.util.Set;
 import java.util.TreeMap;
+import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.ExecutionException;
 import java.util.concurrent.Future;
+import java.util.concurrent.TimeUnit;
 import java.util.stream.Collectors;
 import java.util.stream.IntStream;
 import org.apache.kafka.clients.admin.Admin;
@@ -55,6 +57,7 @@ import org.apache.kafka.common.quota.ClientQuotaAlteration;
 import org.apache.kafka.common.quota.ClientQuotaEntity;
 import org.apache.kafka.common.quota.ClientQuotaFilter;
 import org.apache.kafka.common.serialization.StringDeserializer;
+import org.apache.kafka.common.errors.WakeupException;
 import org.apache.kafka.common.serialization.StringSerializer;
 import org.apache.kafka.common.utils.Exit;
 
@@ -197,6 +200,8 @@ final class Calls {
         switch (name) {
             case "produce" -> produce();
             case "consume" -> consume();
+            case "join" -> join();
+            case "leave" -> leave();
             case "list-offsets" -> listOffsets();
             case "delete-records" -> deleteRecords();
             case "describe-configs" -> describeConfigs();
@@ -238,6 +243,39 @@ final class Calls {
             }
             consumer.commitSync();
         }
+    }
+
+    private static KafkaConsumer<String, String> member; // of a group, polled by poller, between join and leave
+    private static Thread poller;
+
+    /** topic group protocol: returns when the member has its partitions. */
+    private void join() throws InterruptedException {
+        var assigned = new CountDownLatch(1);
+        member = new KafkaConsumer<>(
+                Map.of("bootstrap.servers", bootstrap, "group.id", args[1], "group.protocol", args[2], "client.id", "member"),
+                new StringDeserializer(), new StringDeserializer());
+        member.subscribe(List.of(args[0]));
+        poller = new Thread(() -> {
+            try (var polled = member) {
+                while (true) {
+                    polled.poll(java.time.Duration.ofMillis(100));
+                    if (!polled.assignment().isEmpty()) {
+                        assigned.countDown();
+                    }
+                }
+            } catch (WakeupException e) {
+                return; // leave
+            }
+        });
+        poller.start();
+        if (!assigned.await(20, TimeUnit.SECONDS)) {
+            throw new IllegalStateException("no partitions in time");
+        }
+    }
+
+    private void leave() throws InterruptedException {
+        member.wakeup();
+        poller.join();
     }
 
     private void listOffsets() {
