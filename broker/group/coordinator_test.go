@@ -196,6 +196,7 @@ func TestTakeOver(t *testing.T) {
 		if got := wait(t, b.Fetch(FetchRequest{Group: "g"})); len(got) != 1 || got[0].Offset != 43 {
 			t.Errorf("fetched %v", got)
 		}
+		synctest.Wait()
 		noError(t, testutil.GatherAndCompare(a.reg, strings.NewReader(`
 # HELP streamhouse_group_members Members of the groups that this agent coordinates.
 # TYPE streamhouse_group_members gauge
@@ -269,6 +270,27 @@ func TestRecordThatCanNotBeStored(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A store that is away for a while holds up the group that changes, and no other.
+func TestRecordIsStoredWhenTheStoreIsBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFakeStore()
+		a := startAgent(t, f, "a", nil)
+		groups := sameShard(2)
+		m, other := consumer(t, a, groups[0]), consumer(t, a, groups[1])
+		f.setFault(func(context.Context, string) fault { return fault{err: metadata.ErrUnavailable} })
+		join := a.Join(joinRequest(groups[0], m.MemberID))
+		time.Sleep(a.cfg.StoreTimeout / 2)
+		if !undecided(join) {
+			t.Error("answered before the generation was stored")
+		}
+		wait(t, a.Heartbeat(HeartbeatRequest{other}))
+		f.setFault(nil)
+		if j := wait(t, join); j.Generation != 2 {
+			t.Errorf("generation %d", j.Generation)
+		}
+	})
 }
 
 // The record of a coordinator that was replaced is refused, and its clients are

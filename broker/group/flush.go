@@ -137,9 +137,9 @@ func (s *shard) flush(ctx context.Context) {
 // write makes one write. It returns the lease with which to go on, nil if it is
 // lost.
 //
-// A record that can't be stored ends the shard: its machine is ahead of the store,
-// of which nobody was told yet. What the store has is what the next coordinator
-// goes on with.
+// A record that can't be stored, for as long as a request may take, ends the shard:
+// its machine is ahead of the store, of which nobody was told yet. What the store
+// has is what the next coordinator goes on with.
 func (s *shard) write(ctx context.Context, l *lease.Lease, b *batch) *lease.Lease {
 	switch {
 	case l == nil:
@@ -153,7 +153,7 @@ func (s *shard) write(ctx context.Context, l *lease.Lease, b *batch) *lease.Leas
 		b.write.Save = append(b.write.Save, metadata.GroupRecord{Group: id, Record: encodeRecord(b.records[id])})
 	}
 	start := s.now()
-	l, err := s.change(ctx, l, &b.write)
+	l, err := s.change(ctx, l, &b.write, len(b.stored) > 0)
 	s.metrics.wrote(b, s.now()-start, err)
 	if err != nil {
 		if l != nil && len(b.stored) > 0 && ctx.Err() == nil {
@@ -175,10 +175,15 @@ func (s *shard) write(ctx context.Context, l *lease.Lease, b *batch) *lease.Leas
 // changeAttempts is how often a change is sent whose outcome stays unknown.
 const changeAttempts = 3
 
+// unavailableDelay is the time between two attempts while the store is away.
+const unavailableDelay = 100 * time.Millisecond
+
 // change makes a change under the lease, in a new term each time that its
-// outcome is unknown. It returns the lease with which to go on, nil if it is
-// lost. Errors are *kerr.Error.
-func (s *shard) change(ctx context.Context, l *lease.Lease, w *metadata.GroupWrite) (*lease.Lease, error) {
+// outcome is unknown. With persist it is tried again while the store is away, for
+// as long as a request to it may take. It returns the lease with which to go on,
+// nil if it is lost. Errors are *kerr.Error.
+func (s *shard) change(ctx context.Context, l *lease.Lease, w *metadata.GroupWrite, persist bool) (*lease.Lease, error) {
+	end := s.now() + s.cfg.StoreTimeout
 	for attempt := 1; l != nil; attempt++ {
 		err := s.ask(ctx, s.cfg.StoreTimeout, func(ctx context.Context) error {
 			return s.groups.WriteGroups(ctx, s.agentID, l.Term(), w)
@@ -192,6 +197,10 @@ func (s *shard) change(ctx context.Context, l *lease.Lease, w *metadata.GroupWri
 			s.leases.Lose(l, lease.ErrFenced)
 			s.lost(l)
 			return nil, kerr.NotCoordinator
+		case persist && errors.Is(err, metadata.ErrUnavailable) && l.Held() && s.now() < end:
+			attempt--
+			pause(ctx, unavailableDelay)
+			continue
 		case !errors.Is(err, metadata.ErrUnknownOutcome) && !errors.Is(err, context.DeadlineExceeded):
 			s.log.Warn("cannot change the groups of a coordinator's shard", "shard", s.key.Partition, "error", err)
 			return l, kerr.CoordinatorNotAvailable
@@ -268,4 +277,14 @@ func (s *shard) ask(ctx context.Context, timeout time.Duration, request func(con
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	return request(ctx)
+}
+
+// pause waits for d, or until ctx ends.
+func pause(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-ctx.Done():
+	}
 }
