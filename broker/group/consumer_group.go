@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"errors"
 	"maps"
-	"regexp"
 	"slices"
 	"time"
 
@@ -42,7 +41,7 @@ type consumerGroup struct {
 	// of the version of the topics.
 	partitions    map[uuid.UUID]int32
 	topicsVersion int64
-	patterns      map[string]*regexp.Regexp // of subscriptions; nil for one that is not valid
+	patterns      map[string]*pattern // of subscriptions; nil for one that is not valid
 }
 
 // consumerMember is a member of a consumerGroup.
@@ -93,7 +92,7 @@ func (m *machine) newConsumerGroup(id string) *consumerGroup {
 		static:     make(map[string]*consumerMember),
 		owners:     make(map[lease.Key]*consumerMember),
 		partitions: make(map[uuid.UUID]int32),
-		patterns:   make(map[string]*regexp.Regexp),
+		patterns:   make(map[string]*pattern),
 	}
 }
 

@@ -99,11 +99,9 @@ func (g *consumerGroup) subscribed(view Topics) (topics map[string][]uuid.UUID, 
 		for _, name := range mb.topics {
 			add(name)
 		}
-		if pattern := g.pattern(mb.regex); pattern != nil {
-			for _, name := range view.Names() {
-				if pattern.MatchString(name) {
-					add(name)
-				}
+		if p := g.pattern(mb.regex); p != nil {
+			for _, name := range p.find(view) {
+				add(name)
 			}
 		}
 		slices.SortFunc(list, func(a, b uuid.UUID) int { return slices.Compare(a[:], b[:]) })
@@ -117,12 +115,32 @@ func (g *consumerGroup) subscribes(mb *consumerMember, topic string) bool {
 	if _, found := slices.BinarySearch(mb.topics, topic); found {
 		return true
 	}
-	pattern := g.pattern(mb.regex)
-	return pattern != nil && pattern.MatchString(topic)
+	p := g.pattern(mb.regex)
+	return p != nil && p.MatchString(topic)
+}
+
+// pattern is a regular expression that matches whole names of topics.
+type pattern struct {
+	*regexp.Regexp
+	found []string // among the topics of a view
+	as    int64    // of which version; 0 for none
+}
+
+// find returns the topics that match.
+func (p *pattern) find(view Topics) []string {
+	if p.as == 0 || view.Changed() > p.as {
+		p.found, p.as = nil, view.Version()
+		for _, name := range view.Names() {
+			if p.MatchString(name) {
+				p.found = append(p.found, name)
+			}
+		}
+	}
+	return p.found
 }
 
 // pattern returns the regular expression of a subscription, nil for none.
-func (g *consumerGroup) pattern(expression string) *regexp.Regexp {
+func (g *consumerGroup) pattern(expression string) *pattern {
 	if expression == "" {
 		return nil
 	}
@@ -154,9 +172,8 @@ const maxPattern = 1000
 
 var errPatternTooLarge = errors.New("it is too large")
 
-// compilePattern compiles an expression of RE2's syntax, which is Go's too. It
-// matches whole names.
-func compilePattern(expression string) (*regexp.Regexp, error) {
+// compilePattern compiles an expression of RE2's syntax, which is Go's too.
+func compilePattern(expression string) (*pattern, error) {
 	parsed, err := syntax.Parse(expression, syntax.Perl)
 	if err != nil {
 		return nil, err
@@ -164,7 +181,11 @@ func compilePattern(expression string) (*regexp.Regexp, error) {
 	if instructions(parsed) > maxPattern {
 		return nil, errPatternTooLarge
 	}
-	return regexp.Compile(`\A(?:` + expression + `)\z`)
+	re, err := regexp.Compile(`\A(?:` + expression + `)\z`)
+	if err != nil {
+		return nil, err
+	}
+	return &pattern{Regexp: re}, nil
 }
 
 // instructions is about how many a compiled expression has, with its repetitions

@@ -65,10 +65,13 @@ func (s *shard) begin(body any) *call {
 }
 
 // full says that the store is too far behind for a request to be taken. A
-// heartbeat asks it for nothing.
+// heartbeat asks it for nothing, or, of the consumer protocol, hardly ever.
 func (s *shard) full(body any) bool {
-	_, light := body.(*HeartbeatRequest)
-	return !light && len(s.queue) >= s.cfg.MaxWaiting
+	switch body.(type) {
+	case *HeartbeatRequest, *ConsumerHeartbeatRequest:
+		return false
+	}
+	return len(s.queue) >= s.cfg.MaxWaiting
 }
 
 // step steps the machine under mu.
