@@ -41,7 +41,8 @@ func newPlaces(n, descriptors int, log *slog.Logger) *places {
 }
 
 // take takes a place: a free one, else that of the connection that has been idle
-// for longest. It says whether it got one; leave gives it back.
+// for longest, as soon as that is leastIdle. It says whether it got one; leave gives
+// it back.
 func (s *Server) take(ctx context.Context) bool {
 	p := s.places
 	select {
@@ -49,23 +50,31 @@ func (s *Server) take(ctx context.Context) bool {
 		return true
 	default:
 	}
-	idle, warn := p.idlest(time.Now())
-	if warn {
+	if p.timeToWarn(time.Now()) {
 		s.log.Warn("all places for connections are taken: idle connections are closed for new ones, and new ones if none is idle",
 			"connections", cap(p.free))
 	}
-	if idle == nil {
-		return false
+	for begun := time.Now(); ; {
+		idle, used := p.idlest()
+		now := time.Now()
+		if idle == nil || now.Sub(begun) > leastIdle {
+			return false
+		}
+		wait := used.Add(leastIdle).Sub(now)
+		if wait <= 0 {
+			idle.stopReading(closing(closeReplaced, errReplaced))
+			wait = leastIdle // it may have been asked something at that moment
+		}
+		select {
+		case p.free <- struct{}{}:
+			return true
+		case <-time.After(wait):
+		case <-ctx.Done():
+			return false
+		case <-s.drain.Done():
+			return false
+		}
 	}
-	idle.stopReading(closing(closeReplaced, errReplaced))
-	select {
-	case p.free <- struct{}{}:
-		return true
-	case <-time.After(leastIdle): // it was asked something at that moment
-	case <-ctx.Done():
-	case <-s.drain.Done():
-	}
-	return false
 }
 
 func (p *places) leave() { <-p.free }
@@ -82,10 +91,10 @@ func (p *places) remove(c *conn) {
 	delete(p.taken, c)
 }
 
-// idlest returns the connection that has been idle for longest, nil if none is for
-// leastIdle, and whether it is time for a warning. It looks at all of them: that is
-// cheaper, over all, than to keep them in order at every request.
-func (p *places) idlest(now time.Time) (idle *conn, warn bool) {
+// idlest returns the connection that has been idle for longest, and since when; nil
+// if requests of all of them are in flight. It looks at all of them: that is cheaper,
+// over all, than to keep them in order at every request.
+func (p *places) idlest() (idle *conn, used time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	oldest := int64(math.MaxInt64)
@@ -94,12 +103,16 @@ func (p *places) idlest(now time.Time) (idle *conn, warn bool) {
 			idle, oldest = c, used
 		}
 	}
-	if idle != nil && now.UnixNano()-oldest <= int64(leastIdle) {
-		idle = nil
+	return idle, time.Unix(0, oldest)
+}
+
+// timeToWarn says whether the last warning was long ago. Ask once for each warning.
+func (p *places) timeToWarn(now time.Time) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if now.Sub(p.warned) < fullWarning {
+		return false
 	}
-	warn = now.Sub(p.warned) >= fullWarning
-	if warn {
-		p.warned = now
-	}
-	return idle, warn
+	p.warned = now
+	return true
 }

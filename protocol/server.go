@@ -36,8 +36,8 @@ type ServerConfig struct {
 	MaxResponseMemory int64
 
 	// MaxConnections is how many connections may be open. A further one takes the
-	// place of the one that has been idle for longest, if that is more than a second;
-	// else it is closed at once. Default 10,000, and fewer if the process may not have
+	// place of the one that has been idle for longest, once that is a second; if
+	// requests of all are in flight it is closed. Default 10,000, and fewer if the process may not have
 	// so many files open.
 	MaxConnections int
 

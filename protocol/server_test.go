@@ -87,12 +87,15 @@ func TestShutdownIsBoundedByItsContext(t *testing.T) {
 }
 
 func TestTooManyConnections(t *testing.T) {
-	inBubble(t, ServerConfig{MaxConnections: 1}, map[int16]HandlerFunc{keyHeartbeat: respond}, func(t *testing.T, f *fixture) {
+	g := newGate("poll")
+	inBubble(t, ServerConfig{MaxConnections: 1}, map[int16]HandlerFunc{keyHeartbeat: g.handle}, func(t *testing.T, f *fixture) {
 		first := f.dial()
-		first.send(1, heartbeat("a"))
-		first.want(1)
+		first.send(1, heartbeat("poll"))
+		g.wantBegun(t, "poll")
 		f.dial().wantEnd()
 		f.wantClosed(closeTooMany, 1)
+		g.open("poll")
+		first.want(1)
 		first.close()
 		synctest.Wait()
 		next := f.dial()
@@ -104,17 +107,18 @@ func TestTooManyConnections(t *testing.T) {
 func TestANewConnectionTakesThePlaceOfAnIdleOne(t *testing.T) {
 	g := newGate("poll")
 	inBubble(t, ServerConfig{MaxConnections: 3}, map[int16]HandlerFunc{keyHeartbeat: g.handle}, func(t *testing.T, f *fixture) {
+		start := time.Now()
 		polling, silent, begun := f.dial(), f.dial(), f.dial()
 		polling.send(1, heartbeat("poll"))
 		begun.out <- frameOf(heartbeat("half"), 1)[:10]
 		<-time.After(leastIdle / 2) // the bubble's clock
 		silent.send(1, heartbeat("x"))
 		silent.want(1)
-		f.dial().wantEnd() // nobody is idle for long enough
-		f.wantClosed(closeTooMany, 1)
-		<-time.After(leastIdle + 1)
 		next := f.dial()
 		begun.wantEnd() // it has been idle for longer than silent
+		if waited := time.Since(start); waited != leastIdle {
+			t.Errorf("closed after %v", waited)
+		}
 		f.wantClosed(closeReplaced, 1)
 		other := f.dial()
 		silent.wantEnd()
@@ -126,6 +130,7 @@ func TestANewConnectionTakesThePlaceOfAnIdleOne(t *testing.T) {
 		g.open("poll")
 		polling.want(1)
 		f.wantLog("all places for connections are taken")
+		f.wantClosed(closeTooMany, 0)
 	})
 }
 
