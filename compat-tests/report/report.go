@@ -4,6 +4,7 @@
 package report
 
 import (
+	"bytes"
 	"cmp"
 	"encoding/json"
 	"fmt"
@@ -100,13 +101,22 @@ func Noted() Report {
 	return Report{Date: time.Now().UTC().Format(time.DateOnly), Rows: noted}
 }
 
-// Write writes a report to a file, which Read reads.
+// Write writes a report to a file, as JSON with one line a row, so that what changed is seen line by line.
 func Write(path string, report Report) error {
-	content, err := json.MarshalIndent(report, "", "  ")
-	if err != nil {
-		return fmt.Errorf("encode the report: %w", err)
+	var b bytes.Buffer
+	fmt.Fprintf(&b, "{\"date\": %q, \"rows\": [", report.Date)
+	for i, row := range report.Rows {
+		line, err := json.Marshal(row)
+		if err != nil {
+			return fmt.Errorf("encode the report: %w", err)
+		}
+		if i > 0 {
+			b.WriteByte(',')
+		}
+		fmt.Fprintf(&b, "\n%s", line)
 	}
-	if err := os.WriteFile(path, append(content, '\n'), 0o644); err != nil {
+	b.WriteString("\n]}\n")
+	if err := os.WriteFile(path, b.Bytes(), 0o644); err != nil {
 		return fmt.Errorf("write the report: %w", err)
 	}
 	return nil

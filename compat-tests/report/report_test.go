@@ -3,6 +3,8 @@ package report
 import (
 	"errors"
 	"os"
+	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 )
@@ -45,7 +47,9 @@ func TestCovers(t *testing.T) {
 		"the same":              {old.Rows, false},
 		"part of it":            {old.Rows[1:2], false},
 		"another version":       {row(func(r *Row) { r.Client.Version = "1.0.1" }), true},
-		"another result":        {row(func(r *Row) { r.Result = Fails }), true},
+		"another result":        {row(func(r *Row) { r.Result = Unavailable }), true},
+		"no failure any more":   {row(func(r *Row) { r.Target = "cluster" }), true},
+		"a failure":             {row(func(r *Row) { r.Result = Fails }), false},
 		"another note":          {row(func(r *Row) { r.Note = "but" }), true},
 		"a new feature":         {row(func(r *Row) { r.Feature = "pause" }), true},
 		"a new client":          {row(func(r *Row) { r.Client.Name = "sarama" }), true},
@@ -71,6 +75,24 @@ func TestMarkdown(t *testing.T) {
 	} {
 		if !strings.Contains(document, want) {
 			t.Errorf("the document lacks %q:\n%s", want, document)
+		}
+	}
+}
+
+// TestWriteIsReadBack reads a written report as Last reads the one that is built in.
+func TestWriteIsReadBack(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "report.json")
+	for _, report := range []Report{old, {Date: "2026-01-02", Rows: []Row{}}} {
+		if err := Write(path, report); err != nil {
+			t.Fatal(err)
+		}
+		content, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		read, err := decode(content)
+		if err != nil || !reflect.DeepEqual(read, report) {
+			t.Errorf("read %+v, %v, want %+v", read, err, report)
 		}
 	}
 }
