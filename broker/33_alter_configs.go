@@ -29,6 +29,9 @@ func (b *Broker) alterConfigs(_ context.Context, req *protocol.Request) protocol
 				}
 				change.Values[c.Name] = c.Value
 			}
+			if asked.ResourceType == kmsg.ConfigResourceTypeBrokerLogger {
+				err = &requestError{kerr.InvalidRequest, "AlterConfigs is deprecated and does not support the resource type BROKER_LOGGER"}
+			}
 			if err == nil {
 				err = b.alterResource(ctx, asked.ResourceType, asked.ResourceName, change, r.ValidateOnly)
 			}

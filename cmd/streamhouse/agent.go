@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -267,7 +268,10 @@ func opened[S metadata.Store](s S, err error) (metadata.Store, error) {
 func (n *node) assemble(objects objstore.Store, session uuid.UUID, reg *prometheus.Registry) error {
 	s, log := n.settings, n.log
 	self := n.agent.Self()
-	static, err := config.NewBroker(s.brokerConfigs())
+	configs := s.brokerConfigs()
+	configs["broker.id"] = strconv.Itoa(int(self.NodeID))
+	configs["advertised.listeners"] = "PLAINTEXT://" + net.JoinHostPort(self.Host, strconv.Itoa(int(self.Port)))
+	static, err := config.NewBroker(configs)
 	if err != nil {
 		return err
 	}

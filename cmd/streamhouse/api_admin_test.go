@@ -318,7 +318,7 @@ func TestConfigsOfOtherResources(t *testing.T) {
 			{"metrics", ofMetrics, "m", change{opSet, "interval.ms", "1000"}, nil, "1000", kmsg.ConfigSourceClientMetricsConfig},
 			{"metrics, unknown", ofMetrics, "m", change{opSet, "nope", "1"}, kerr.InvalidRequest, "", 0},
 			{"agent", ofBroker, self, change{opSet, "message.max.bytes", "1234"}, nil, "1234", kmsg.ConfigSourceDynamicBrokerConfig},
-			{"agent, fixed", ofBroker, self, change{opSet, "broker.id", "7"}, kerr.InvalidRequest, "-1", kmsg.ConfigSourceDefaultConfig},
+			{"agent, fixed", ofBroker, self, change{opSet, "broker.id", "7"}, kerr.InvalidRequest, self, kmsg.ConfigSourceStaticBrokerConfig},
 			{"logger", ofLoggers, self, change{opSet, "root", "ERROR"}, nil, "ERROR", kmsg.ConfigSourceDynamicBrokerLoggerConfig},
 			{"logger, removed", ofLoggers, self, change{opDelete, "root", "-"}, kerr.InvalidRequest, "ERROR", kmsg.ConfigSourceDynamicBrokerLoggerConfig},
 			{"logger, bad level", ofLoggers, self, change{opSet, "root", "LOUD"}, kerr.InvalidConfig, "ERROR", kmsg.ConfigSourceDynamicBrokerLoggerConfig},
