@@ -323,7 +323,8 @@ func TestConfigsTogether(t *testing.T) {
 		{b.CheckTopic, map[string]string{"min.compaction.lag.ms": "5", "max.compaction.lag.ms": "5"}, ""},
 		{b.CheckTopic, map[string]string{"min.compaction.lag.ms": "6", "max.compaction.lag.ms": "5"}, "conflict topic config setting min.compaction.lag.ms (6) > max.compaction.lag.ms (5)"},
 		{
-			b.With(map[string]string{"log.cleaner.min.compaction.lag.ms": "6"}, nil).CheckTopic, map[string]string{"max.compaction.lag.ms": "5"},
+			b.With(map[string]string{"log.cleaner.min.compaction.lag.ms": "6"}, nil).CheckTopic,
+			map[string]string{"max.compaction.lag.ms": "5"},
 			"conflict topic config setting min.compaction.lag.ms (6) > max.compaction.lag.ms (5)",
 		},
 		{b.CheckTopic, map[string]string{"nope": "1"}, "Unknown topic config name: nope"},
