@@ -113,29 +113,29 @@ func subset(partitions, of assignor.Partitions) bool {
 // have missed the answer.
 func (m *machine) admitNew(now time.Duration, r *ConsumerHeartbeatRequest) (*consumerGroup, *consumerMember, error) {
 	id := cmp.Or(r.MemberID, r.newMemberID)
-	g := m.consumer(r.Group)
-	if g == nil {
-		g = m.newConsumerGroup(r.Group)
+	g, err := m.asConsumer(r.Group)
+	if err != nil {
+		return nil, nil, err
 	}
-	old := g.static[r.InstanceID]
+	old, known := g.static[r.InstanceID], g.members[id]
 	switch err := g.checkRegex(r); {
 	case err != nil:
 		return nil, nil, err
-	case g.members[id] == nil && m.members(r.Group) >= m.cfg.ConsumerMaxSize:
+	case known == nil && len(g.members) >= m.cfg.ConsumerMaxSize:
 		return nil, nil, refuse(kerr.GroupMaxSizeReached, "The consumer group has reached its maximum capacity of %d members.", m.cfg.ConsumerMaxSize)
 	case old != nil && old.classic == nil && old.epoch != LeaveStaticEpoch && old.id != id:
 		return nil, nil, refuse(kerr.UnreleasedInstanceID, "Static member %s with instance id %s cannot join the group because the "+
 			"instance id is owned by %s member.", id, r.InstanceID, old.id)
+	case known != nil && r.InstanceID != "" && known.instance != r.InstanceID:
+		return nil, nil, refuse(kerr.InvalidRequest, "Member %s does not have the instance id %s.", id, r.InstanceID)
 	}
-	if err := g.become(now); err != nil {
-		return nil, nil, err
-	}
-	if old = g.static[r.InstanceID]; old != nil {
+	g.install(now)
+	switch {
+	case old != nil:
 		g.replace(old, id)
 		return g, old, nil
-	}
-	if mb := g.members[id]; mb != nil {
-		return g, mb, nil
+	case known != nil:
+		return g, known, nil
 	}
 	return g, g.add(id, r.InstanceID), nil
 }
@@ -235,15 +235,4 @@ func (m *machine) consumerGroup(id string) (*consumerGroup, error) {
 		return nil, refuse(kerr.GroupIDNotFound, "Group %s not found.", id)
 	}
 	return nil, refuse(kerr.GroupIDNotFound, "Group %s is not a consumer group.", id)
-}
-
-// members returns how many members a group of either kind has.
-func (m *machine) members(id string) int {
-	switch g := m.groups[id].(type) {
-	case *consumerGroup:
-		return len(g.members)
-	case *group:
-		return len(g.members)
-	}
-	return 0
 }

@@ -21,17 +21,27 @@ const (
 	MigrateNone MigrationPolicy = "disabled"
 )
 
-// become makes g the machine's group of its name, if it is not. What an empty
-// classic group was is forgotten, but for its positions; one of consumers is
-// upgraded.
-func (g *consumerGroup) become(now time.Duration) error {
+// asConsumer returns the group of that name as one of the consumer protocol. If it
+// is not one, nothing has changed until install. What an empty classic group was is
+// forgotten, but for its positions; one of consumers is upgraded.
+func (m *machine) asConsumer(id string) (*consumerGroup, error) {
+	switch old := m.groups[id].(type) {
+	case *consumerGroup:
+		return old, nil
+	case *group:
+		g := m.newConsumerGroup(id)
+		return g, g.upgrade(old)
+	}
+	return m.newConsumerGroup(id), nil
+}
+
+// install makes g the machine's group of its name, if it is not. Members of the
+// classic group before that wait are told to join again.
+func (g *consumerGroup) install(now time.Duration) {
 	switch old := g.m.groups[g.id].(type) {
 	case *consumerGroup:
-		return nil
+		return
 	case *group:
-		if err := g.upgrade(old); err != nil {
-			return err
-		}
 		for _, mb := range old.members {
 			old.answerJoin(mb, JoinResponse{}, kerr.RebalanceInProgress)
 			old.answerSync(mb, kerr.RebalanceInProgress)
@@ -43,7 +53,6 @@ func (g *consumerGroup) become(now time.Duration) error {
 		g.m.timers.schedule(&mb.session, now+mb.classic.sessionTimeout)
 	}
 	g.changed()
-	return nil
 }
 
 // upgrade fills a new group with the members of a classic one, each with what it
