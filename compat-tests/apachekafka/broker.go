@@ -45,7 +45,7 @@ func New(ctx context.Context, java toolchain.Java, dir string) (*Broker, error) 
 	id := make([]byte, 16)
 	rand.Read(id)
 	format := java.Tool(ctx, "kafka.tools.StorageTool", "format",
-		"--cluster-id", base64.RawURLEncoding.EncodeToString(id), "--config", b.properties())
+		"--cluster-id="+base64.RawURLEncoding.EncodeToString(id), "--config", b.properties()) // an id may begin with a dash
 	if out, err := format.CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("format Kafka's storage: %w\n%s", err, out)
 	}

@@ -165,6 +165,21 @@ class Member {
     })
   }
 
+  // owns waits until the member has n partitions. KafkaJS may have to try again where a group's coordinator is not
+  // there yet, and says nothing of it.
+  async owns(n) {
+    while (this.partitions.size < n) {
+      await this.arrival.wait(FETCH_WAIT_MS)
+      this.check()
+    }
+  }
+
+  check() {
+    if (this.crash) {
+      throw this.crash
+    }
+  }
+
   async receive({ batch, resolveOffset, heartbeat, isRunning, isStale }) {
     const partition = this.partitions.get(batch.partition)
     const wanted = () =>
@@ -189,9 +204,7 @@ class Member {
       await this.arrival.wait(end - Date.now())
       records = this.take(count)
     }
-    if (this.crash) {
-      throw this.crash
-    }
+    this.check()
     return { records }
   }
 
@@ -382,6 +395,7 @@ class Driver {
     let remaining = 0
     const member = new Member(this.consumer(`${request.topic}-read-${process.pid}-${this.reads++}`), request.topic)
     await member.join()
+    await member.owns(request.partitions)
     starts.forEach((start, partition) => {
       const offset = start === NO_OFFSET ? ends[partition] : start
       member.seek({ partition, offset })
