@@ -43,6 +43,7 @@ func TestConsoleTranscripts(t *testing.T) {
 		tools := report.Client{Name: "Kafka's command line tools", Version: java(t).Version()}
 		for _, file := range files {
 			_, name, _ := strings.Cut(strings.TrimSuffix(filepath.Base(file), ".txt"), "_") // after its number
+			name = strings.ReplaceAll(name, "_", " ")
 			report.Feature(t, target.name, tools, name, func(t *testing.T) { c.runTranscript(t, file, target.name == "apachekafka") })
 		}
 	})
