@@ -39,7 +39,11 @@ func (g *consumerGroup) classicJoin(now time.Duration, c *call, r *JoinRequest) 
 	}
 	subscription := g.updateClassic(mb, r, says)
 	g.refresh(subscription, "member "+mb.id+" joins"+because(r))
-	g.reconcile(now, mb, owned(g.m.topics(), says), subscription)
+	var owns assignor.Partitions // not known, if the topics are not
+	if view := g.m.topics(); !g.outdated(view) {
+		owns = owned(view, says)
+	}
+	g.reconcile(now, mb, owns, subscription)
 	g.reply(c, JoinResponse{
 		MemberID: mb.id, Generation: mb.epoch, ProtocolType: consumerProtocol, Protocol: r.Protocols[0].Name,
 	}, nil)
@@ -151,7 +155,7 @@ func (g *consumerGroup) classicSync(now time.Duration, c *call, r *SyncRequest) 
 	case r.ProtocolType != "" && r.ProtocolType != consumerProtocol,
 		r.Protocol != "" && r.Protocol != mb.classic.protocols[0].Name:
 		err = kerr.InconsistentGroupProtocol
-	case g.epoch > mb.epoch && mb.state != memberUnrevoked:
+	case g.epoch > mb.epoch && mb.state != memberUnrevoked, g.outdated(g.m.topics()):
 		g.awaitJoin(now, mb)
 		err = kerr.RebalanceInProgress
 	}

@@ -26,7 +26,7 @@ func (g *consumerGroup) refresh(subscription bool, reason string) {
 		g.bump(reason)
 	}
 	view := g.m.topics()
-	if view.Version() < g.topicsVersion {
+	if g.outdated(view) {
 		return
 	}
 	if view.Changed() > g.topicsVersion && g.epoch == g.targetEpoch {
@@ -39,6 +39,9 @@ func (g *consumerGroup) refresh(subscription bool, reason string) {
 		g.assign(view)
 	}
 }
+
+// outdated says whether the group knows of newer topics than the view.
+func (g *consumerGroup) outdated(view Topics) bool { return view.Version() < g.topicsVersion }
 
 // assign makes the target of the group's epoch.
 func (g *consumerGroup) assign(view Topics) {
