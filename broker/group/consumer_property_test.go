@@ -40,6 +40,7 @@ type world struct {
 	now     time.Duration
 	topics  *fakeTopics
 	behind  *fakeTopics // what the coordinator knows of them
+	history []*fakeTopics
 	gone    map[string]bool
 	records map[string]string
 	clients []*client
@@ -78,6 +79,7 @@ func (w *world) draw(name string, n int) int { return rapid.IntRange(0, n-1).Dra
 // changeTopics makes a topic, or makes it larger, or deletes it for good: one of the
 // same name has another id, and is another topic.
 func (w *world) changeTopics() {
+	defer func() { w.history = append(w.history, w.topics) }()
 	name := string("tuv"[w.draw("topic", 3)])
 	if w.gone[name] = w.gone[name] || w.draw("delete", 8) == 0; w.gone[name] {
 		w.topics = w.topics.with(map[string]int32{name: 0})
@@ -103,7 +105,8 @@ func (w *world) random() {
 		w.changeTopics()
 	case 1:
 		w.behind = w.topics
-	case 2:
+	case 2: // another agent, which knows of the topics what it knows
+		w.behind = w.history[w.draw("version", len(w.history))]
 		w.restart()
 	case 3:
 		w.pass(time.Duration(w.draw("seconds", 30)) * time.Second)
