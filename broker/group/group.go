@@ -60,7 +60,9 @@ type member struct {
 
 	sessionTimeout, rebalanceTimeout time.Duration
 
-	protocols  []Protocol
+	protocols []Protocol
+	// assignment is of the last generation that was stable. The member may own
+	// some of it until it has the next one.
 	assignment []byte
 
 	joining  *call // waits for the next generation

@@ -28,11 +28,8 @@ func (g *group) rebalance(now time.Duration, reason string) {
 func (g *group) prepare(now time.Duration, reason string) {
 	for _, mb := range g.members {
 		g.setSynced(mb)
-		if g.state == CompletingRebalance {
-			mb.assignment = nil
-			if g.answerSync(mb, kerr.RebalanceInProgress) {
-				g.extend(now, mb)
-			}
+		if g.answerSync(mb, kerr.RebalanceInProgress) {
+			g.extend(now, mb)
 		}
 	}
 	g.m.timers.cancel(&g.syncTimer)
@@ -103,7 +100,7 @@ func (g *group) completeJoin(now time.Duration) {
 	for _, mb := range g.members {
 		g.answerJoin(mb, g.joined(mb, true), nil)
 		g.extend(now, mb)
-		mb.isNew, mb.assignment = false, nil
+		mb.isNew = false
 	}
 	g.awaitSyncs(now)
 }
