@@ -2,6 +2,7 @@ package group
 
 import (
 	"bytes"
+	"cmp"
 	"slices"
 	"time"
 
@@ -34,6 +35,7 @@ type group struct {
 	pending map[string]*timer
 
 	supported map[string]int // how many members support a protocol
+	bytes     int            // that the members say of themselves
 	joining   int            // members whose join waits
 	unsynced  int            // members that did not ask for their assignment yet
 
@@ -61,6 +63,7 @@ type member struct {
 	sessionTimeout, rebalanceTimeout time.Duration
 
 	protocols []Protocol
+	bytes     int // that it says of itself
 	// assignment is of the last generation that was stable. The member may own
 	// some of it until it has the next one.
 	assignment []byte
@@ -351,12 +354,40 @@ func (g *group) rebalanceTimeout() time.Duration {
 	return longest
 }
 
+// support counts in what a member says of itself, or, with -1, out, before it
+// changes.
 func (g *group) support(mb *member, n int) {
+	if n > 0 {
+		mb.bytes = len(mb.id) + len(mb.instance) + len(mb.clientID) + protocolBytes(mb.protocols)
+	}
+	g.bytes += n * mb.bytes
 	for _, p := range mb.protocols {
 		if g.supported[p.Name] += n; g.supported[p.Name] == 0 {
 			delete(g.supported, p.Name)
 		}
 	}
+}
+
+func protocolBytes(protocols []Protocol) (n int) {
+	for _, p := range protocols {
+		n += len(p.Name) + len(p.Metadata)
+	}
+	return n
+}
+
+// fits says whether there is room for what a member says of itself, if that is
+// more than before.
+func (g *group) fits(r *JoinRequest) bool {
+	more := r.bytes()
+	if mb := cmp.Or(g.byID[r.MemberID], g.static[r.InstanceID]); mb != nil {
+		more -= mb.bytes
+	}
+	return more <= 0 || g.bytes+more <= maxGroupBytes
+}
+
+// bytes is how many the member says of itself.
+func (r *JoinRequest) bytes() int {
+	return len(r.MemberID) + len(r.newMemberID) + len(r.InstanceID) + len(r.ClientID) + protocolBytes(r.Protocols)
 }
 
 // supports says whether somebody with these protocols can be a member: one of

@@ -37,6 +37,8 @@ func (m *machine) join(now time.Duration, c *call, r *JoinRequest) {
 	case !g.accepts(r.MemberID):
 		g.reject(now, r.MemberID)
 		m.reply(r.Group, c, nil, kerr.GroupMaxSizeReached)
+	case !g.fits(r):
+		m.reply(r.Group, c, nil, kerr.GroupMaxSizeReached)
 	case !g.supports(r.ProtocolType, r.Protocols):
 		m.reply(r.Group, c, nil, kerr.InconsistentGroupProtocol)
 	case r.MemberID == "" && g.static[r.InstanceID] != nil:

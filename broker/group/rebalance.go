@@ -143,6 +143,8 @@ func (m *machine) sync(now time.Duration, c *call, r *SyncRequest) {
 		err = kerr.InconsistentGroupProtocol
 	case g.state == PreparingRebalance:
 		err = kerr.RebalanceInProgress
+	case assignedBytes(r.Assignments) > maxGroupBytes:
+		err = kerr.UnknownServerError // as Kafka, which can't store it either
 	}
 	if err != nil {
 		m.reply(r.Group, c, nil, err)
@@ -161,6 +163,13 @@ func (m *machine) sync(now time.Duration, c *call, r *SyncRequest) {
 	if g.leader == mb.id {
 		g.assign(now, r.Assignments)
 	}
+}
+
+func assignedBytes(assignments []Assignment) (n int) {
+	for _, a := range assignments {
+		n += len(a.MemberID) + len(a.Data)
+	}
+	return n
 }
 
 // assign takes the leader's assignment: the generation is stable.

@@ -16,6 +16,12 @@ import (
 // of the release before can't read has a higher one.
 const recordVersion = 1
 
+// maxGroupBytes bounds what the members of a group say of themselves, all of them
+// together, and what their leader assigns to them. It all is one record: one that
+// takes too long to be stored would end the shard, for all its groups. Kafka's bound
+// is that of a record (message.max.bytes), 1 MiB by default.
+const maxGroupBytes = 16 << 20
+
 // errRecord says that a group's record can't be read: it is of a newer release, or
 // not of this program.
 var errRecord = errors.New("unknown record of a group")
