@@ -23,14 +23,13 @@ func (b *Broker) consumerGroupHeartbeat(_ context.Context, req *protocol.Request
 		resp.ErrorCode, resp.ErrorMessage = errorCode(err), errorMessage(err)
 		return protocol.Now(resp)
 	}
-	configs := b.Topology.Snapshot().Group(r.Group)
 	pending := b.Groups.ConsumerHeartbeat(group.ConsumerHeartbeatRequest{
 		Group: r.Group, MemberID: r.MemberID, Epoch: r.MemberEpoch,
 		InstanceID: orEmpty(r.InstanceID), Rack: orEmpty(r.RackID),
 		ClientID: req.ClientID, ClientHost: clientHost(req.Conn.RemoteAddr),
 		RebalanceTimeout: time.Duration(r.RebalanceTimeoutMillis) * time.Millisecond,
 		Topics:           r.SubscribedTopicNames, Regex: r.SubscribedTopicRegex, Assignor: orEmpty(r.ServerAssignor),
-		Owned: ownedPartitions(r.Topics), SessionTimeout: configs.SessionTimeout(), HeartbeatInterval: configs.HeartbeatInterval(),
+		Owned: ownedPartitions(r.Topics),
 	})
 	return whenDone(pending, func(h group.ConsumerHeartbeatResponse, err error) kmsg.Response {
 		if err != nil {

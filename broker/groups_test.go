@@ -57,7 +57,7 @@ func newGroupRig(t *testing.T) *groupRig {
 	watcher := topology.NewWatcher(topology.Config{Interval: time.Second, AgentFresh: time.Minute, Broker: static}, store, log)
 	cfg := group.DefaultConfig()
 	cfg.InitialRebalanceDelay = 0
-	groups := group.NewCoordinator(store, leases, GroupTopics(watcher), "agent", cfg, group.NewMetrics(prometheus.NewRegistry()), log)
+	groups := group.NewCoordinator(store, leases, GroupView(watcher), "agent", cfg, group.NewMetrics(prometheus.NewRegistry()), log)
 	r.Broker = New(Parts{NodeID: node, AgentID: "agent", Store: store, Topology: watcher, Groups: groups, Log: log})
 	router, err := protocol.NewRouter(r.Routes())
 	must(t, err)

@@ -32,43 +32,60 @@ var brokerDefinitions = []Definition{
 	},
 	{
 		Name: "group.consumer.assignment.interval.ms", Type: kmsg.ConfigTypeInt, Default: "1000", check: integer(0, math.MaxInt32),
-		Doc: "The shortest time between two assignments of a consumer group (KIP-848), in ms." + noEffect,
+		Doc: "The shortest time between two assignments of a group of the consumer protocol (KIP-848), in ms." + assignedAtOnce,
 	},
 	{
-		Name: "group.consumer.heartbeat.interval.ms", Type: kmsg.ConfigTypeInt, Default: "5000", check: integer(1, math.MaxInt32),
-		Doc: "How often the members of a consumer group (KIP-848) say that they are there, in ms.",
+		Name: "group.consumer.assignors", Type: kmsg.ConfigTypeList, Default: "uniform,range", Setting: true, check: atLeastOneOf("uniform", "range"),
+		Doc: "The assignors that members of the consumer protocol may ask for. The first is that of groups whose members ask for none.",
 	},
 	{
-		Name: "group.consumer.max.heartbeat.interval.ms", Type: kmsg.ConfigTypeInt, Default: "15000", check: integer(1, math.MaxInt32),
+		Name: "group.consumer.heartbeat.interval.ms", Type: kmsg.ConfigTypeInt, Default: "5000", Setting: true, check: integer(1, math.MaxInt32),
+		Doc: "How often members of the consumer protocol are to say that they are there, in ms, where their group has no consumer.heartbeat.interval.ms.",
+	},
+	{
+		Name: "group.consumer.max.heartbeat.interval.ms", Type: kmsg.ConfigTypeInt, Default: "15000", Setting: true, check: integer(1, math.MaxInt32),
 		Doc: "The longest consumer.heartbeat.interval.ms of a group.",
 	},
 	{
-		Name: "group.consumer.max.session.timeout.ms", Type: kmsg.ConfigTypeInt, Default: "60000", check: integer(1, math.MaxInt32),
+		Name: "group.consumer.max.session.timeout.ms", Type: kmsg.ConfigTypeInt, Default: "60000", Setting: true, check: integer(1, math.MaxInt32),
 		Doc: "The longest consumer.session.timeout.ms of a group.",
 	},
 	{
-		Name: "group.consumer.min.heartbeat.interval.ms", Type: kmsg.ConfigTypeInt, Default: "5000", check: integer(1, math.MaxInt32),
+		Name: "group.consumer.max.size", Type: kmsg.ConfigTypeInt, Default: "10000", Setting: true, check: integer(1, math.MaxInt32),
+		Doc: "The largest number of members of a group of the consumer protocol.",
+	},
+	{
+		Name: "group.consumer.migration.policy", Type: kmsg.ConfigTypeString, Default: "bidirectional", Setting: true, check: oneOfAnyCase("bidirectional", "upgrade", "downgrade", "disabled"),
+		Doc: "In which directions a group that has members may change its protocol: upgrade is from the classic to the consumer protocol. Empty groups always may.",
+	},
+	{
+		Name: "group.consumer.min.heartbeat.interval.ms", Type: kmsg.ConfigTypeInt, Default: "5000", Setting: true, check: integer(1, math.MaxInt32),
 		Doc: "The shortest consumer.heartbeat.interval.ms of a group.",
 	},
 	{
-		Name: "group.consumer.min.session.timeout.ms", Type: kmsg.ConfigTypeInt, Default: "45000", check: integer(1, math.MaxInt32),
+		Name: "group.consumer.min.session.timeout.ms", Type: kmsg.ConfigTypeInt, Default: "45000", Setting: true, check: integer(1, math.MaxInt32),
 		Doc: "The shortest consumer.session.timeout.ms of a group.",
 	},
 	{
-		Name: "group.consumer.session.timeout.ms", Type: kmsg.ConfigTypeInt, Default: "45000", check: integer(1, math.MaxInt32),
-		Doc: "After how long without a sign of life a member of a consumer group (KIP-848) is taken out, in ms.",
+		Name: "group.consumer.session.timeout.ms", Type: kmsg.ConfigTypeInt, Default: "45000", Setting: true, check: integer(1, math.MaxInt32),
+		Doc: "After how long without a sign of life a member of the consumer protocol is taken out, in ms, where its group has no consumer.session.timeout.ms.",
+	},
+	// Kafka's default, 3000, makes short programs slow and saves long ones little.
+	{
+		Name: "group.initial.rebalance.delay.ms", Type: kmsg.ConfigTypeInt, Default: "100", Setting: true, check: integer(0, math.MaxInt32),
+		Doc: "How long an empty group of the classic protocol waits for more members at its first rebalance, in ms.",
 	},
 	{
-		Name: "group.initial.rebalance.delay.ms", Type: kmsg.ConfigTypeInt, Default: "100", check: integer(0, math.MaxInt32),
-		Doc: "How long an empty group waits for more members at its first rebalance, in ms.",
+		Name: "group.max.session.timeout.ms", Type: kmsg.ConfigTypeInt, Default: "1800000", Setting: true, check: integer(1, math.MaxInt32),
+		Doc: "The longest session timeout that a member of the classic protocol may ask for, in ms.",
 	},
 	{
-		Name: "group.max.session.timeout.ms", Type: kmsg.ConfigTypeInt, Default: "1800000", check: integer(1, math.MaxInt32),
-		Doc: "The longest session timeout that a member may ask for, in ms.",
+		Name: "group.max.size", Type: kmsg.ConfigTypeInt, Default: "10000", Setting: true, check: integer(1, math.MaxInt32),
+		Doc: "The largest number of members of a group of the classic protocol.",
 	},
 	{
-		Name: "group.min.session.timeout.ms", Type: kmsg.ConfigTypeInt, Default: "6000", check: integer(1, math.MaxInt32),
-		Doc: "The shortest session timeout that a member may ask for, in ms.",
+		Name: "group.min.session.timeout.ms", Type: kmsg.ConfigTypeInt, Default: "6000", Setting: true, check: integer(1, math.MaxInt32),
+		Doc: "The shortest session timeout that a member of the classic protocol may ask for, in ms.",
 	},
 	{
 		Name: "log.flush.scheduler.interval.ms", Type: kmsg.ConfigTypeLong, Default: unlimited, check: long(0),
@@ -91,16 +108,20 @@ var brokerDefinitions = []Definition{
 		Doc: "Jitter of log.roll.hours; log.roll.jitter.ms comes before it." + noDisk,
 	},
 	{
-		Name: "num.partitions", Type: kmsg.ConfigTypeInt, Default: "1", Dynamic: true, check: integer(1, MaxPartitions),
+		Name: "num.partitions", Type: kmsg.ConfigTypeInt, Default: "1", Dynamic: true, Setting: true, check: integer(1, MaxPartitions),
 		Doc: "Partitions of a topic that is created without a number of them.",
 	},
 	{
-		Name: "offset.metadata.max.bytes", Type: kmsg.ConfigTypeInt, Default: "4096", check: integer(0, math.MaxInt32),
+		Name: "offset.metadata.max.bytes", Type: kmsg.ConfigTypeInt, Default: "4096", Setting: true, check: integer(0, math.MaxInt32),
 		Doc: "The largest metadata of a committed offset, in bytes.",
 	},
 	{
-		Name: "offsets.retention.minutes", Type: kmsg.ConfigTypeInt, Default: "10080", check: integer(1, math.MaxInt32),
-		Doc: "How long the offsets of a group without members are kept, in minutes.",
+		Name: "offsets.retention.check.interval.ms", Type: kmsg.ConfigTypeLong, Default: "600000", Setting: true, check: number(kindLong, 1, day),
+		Doc: "How often committed offsets are looked for that are kept for long enough, in ms.",
+	},
+	{
+		Name: "offsets.retention.minutes", Type: kmsg.ConfigTypeInt, Default: "10080", Setting: true, check: integer(1, math.MaxInt32),
+		Doc: "How long committed offsets are kept after the last member of their group has left, or after their last commit where the group has no members or does not subscribe to the topic, in minutes.",
 	},
 	{
 		Name: "socket.request.max.bytes", Type: kmsg.ConfigTypeInt, Default: "104857600", check: integer(1, math.MaxInt32),
@@ -112,15 +133,22 @@ var brokerDefinitions = []Definition{
 // nothing here reads.
 const noEffect = " Kept and shown for compatibility; it has no effect."
 
+// assignedAtOnce ends the documentation of how often groups are assigned anew.
+const assignedAtOnce = " Kept and shown for compatibility; it has no effect: groups are assigned at once, whenever their members or topics change."
+
 // units are the ms of one of what a config counts, where that is not ms.
 var units = map[string]int64{
-	"log.retention.hours":   hour,
-	"log.retention.minutes": 60 * 1000,
-	"log.roll.hours":        hour,
-	"log.roll.jitter.hours": hour,
+	"log.retention.hours":       hour,
+	"log.retention.minutes":     minute,
+	"log.roll.hours":            hour,
+	"log.roll.jitter.hours":     hour,
+	"offsets.retention.minutes": minute,
 }
 
-const hour = 60 * 60 * 1000 // ms
+const (
+	minute = 60 * 1000 // ms
+	hour   = 60 * minute
+)
 
 // inMillis converts a value of the config to that of the config in ms.
 func inMillis(name, value string) string {
@@ -135,7 +163,7 @@ func inMillis(name, value string) string {
 var groupDefinitions = []Definition{
 	{
 		Name: "consumer.assignment.interval.ms", Type: kmsg.ConfigTypeInt, Default: "1000", Broker: "group.consumer.assignment.interval.ms", check: integer(0, math.MaxInt32),
-		Doc: "The shortest time between two assignments of the group, in ms." + noEffect,
+		Doc: "The shortest time between two assignments of the group, in ms." + assignedAtOnce,
 	},
 	{
 		Name: "consumer.heartbeat.interval.ms", Type: kmsg.ConfigTypeInt, Default: "5000", Broker: "group.consumer.heartbeat.interval.ms", check: integer(1, math.MaxInt32),

@@ -82,6 +82,26 @@ func oneOf(names ...string) check {
 	}
 }
 
+// oneOfAnyCase is oneOf without regard to case.
+func oneOfAnyCase(names ...string) check {
+	return func(v string) error {
+		if !slices.ContainsFunc(names, func(name string) bool { return strings.EqualFold(name, v) }) {
+			return fmt.Errorf("String must be one of (case insensitive): %s", strings.Join(names, ", "))
+		}
+		return nil
+	}
+}
+
+// atLeastOneOf is listOf of lists that are not empty.
+func atLeastOneOf(names ...string) check {
+	return func(v string) error {
+		if len(splitList(v)) == 0 {
+			return errors.New("values must not be empty")
+		}
+		return listOf(names...)(v)
+	}
+}
+
 // listOf checks lists, which may be empty, of distinct names.
 func listOf(names ...string) check {
 	return func(v string) error {

@@ -77,7 +77,9 @@ func IsList(name string) bool {
 	return d != nil && d.Type == kmsg.ConfigTypeList
 }
 
-func (d *Definition) checkValue(value string) error {
+// Check says whether the config may have the value, apart from what others have.
+// The error is ErrInvalid.
+func (d *Definition) Check(value string) error {
 	err := d.check(value)
 	if _, whole := err.(invalidError); err != nil && !whole {
 		return invalidError(fmt.Sprintf("Invalid value %s for configuration %s: %v", value, d.Name, err))
@@ -87,7 +89,7 @@ func (d *Definition) checkValue(value string) error {
 
 // Broker is the effective broker configuration: what the agent was started
 // with, under what was altered cluster-wide, under what was altered for this
-// agent alone. Immutable.
+// agent alone. Immutable; the zero value has all defaults.
 type Broker struct {
 	static  map[string]string
 	dynamic map[string]string
@@ -103,14 +105,28 @@ func NewBroker(static map[string]string) (*Broker, error) {
 		if d == nil {
 			return nil, invalidError(fmt.Sprintf("Unknown broker config name: %s", name))
 		}
-		if err := d.checkValue(v); err != nil {
+		if err := d.Check(v); err != nil {
 			return nil, err
 		}
 		if d.Null || v != d.Default { // else nobody need know that it was set
 			b.static[name] = v
 		}
 	}
+	if err := b.checkGroups(); err != nil {
+		return nil, err
+	}
 	return b, nil
+}
+
+// Settings returns the broker configs that are settings of agents, by name.
+func Settings() []*Definition {
+	var all []*Definition
+	for i := range brokerDefinitions {
+		if d := &brokerDefinitions[i]; d.Setting {
+			all = append(all, d)
+		}
+	}
+	return all
 }
 
 // With returns the configuration under other dynamic values: of the cluster,
@@ -121,19 +137,32 @@ func (b *Broker) With(dynamic, own map[string]string) *Broker {
 
 // AutoCreateTopics is auto.create.topics.enable.
 func (b *Broker) AutoCreateTopics() bool {
-	return parseBool(b.value("auto.create.topics.enable"))
+	return parseBool(b.Text("auto.create.topics.enable"))
 }
 
 // NumPartitions is num.partitions.
-func (b *Broker) NumPartitions() int32 { return int32(parseInt(b.value("num.partitions"))) }
+func (b *Broker) NumPartitions() int32 { return int32(b.Int("num.partitions")) }
+
+// Text returns the value of the broker config of that name, which must be one that
+// has a value.
+func (b *Broker) Text(name string) string { return b.values(brokerByName[name])[0].Value }
+
+// Int is Text of a number.
+func (b *Broker) Int(name string) int64 { return parseInt(b.Text(name)) }
+
+// Duration is Text of a time, in whatever unit.
+func (b *Broker) Duration(name string) time.Duration {
+	return batch.Millis(parseInt(inMillis(name, b.Text(name))))
+}
+
+// List is Text of a list.
+func (b *Broker) List(name string) []string { return splitList(b.Text(name)) }
 
 // Dynamic returns the values that were altered cluster-wide. Not to be changed.
 func (b *Broker) Dynamic() map[string]string { return b.dynamic }
 
 // Own returns the values that were altered for this agent. Not to be changed.
 func (b *Broker) Own() map[string]string { return b.own }
-
-func (b *Broker) value(name string) string { return b.values(brokerByName[name])[0].Value }
 
 // values are all that give a broker config its value, the effective one first.
 func (b *Broker) values(d *Definition) []Synonym {

@@ -195,7 +195,20 @@ func TestBrokerConfigs(t *testing.T) {
 			t.Errorf("%s=%s: %v", test.name, test.value, err)
 		}
 	}
-	for _, static := range []map[string]string{{"nope": "1"}, {"num.partitions": "x"}, {"default.replication.factor": "3"}} {
+	for _, static := range []map[string]string{
+		{"nope": "1"},
+		{"num.partitions": "x"},
+		{"default.replication.factor": "3"},
+		{"group.max.size": "0"},
+		{"group.consumer.assignors": ""},
+		{"group.consumer.assignors": "range,range"},
+		{"group.consumer.migration.policy": "none"},
+		{"offsets.retention.check.interval.ms": "9223372036854775807"}, // no instant is so far away
+		{"group.min.session.timeout.ms": "6000", "group.max.session.timeout.ms": "5999"},
+		{"group.consumer.session.timeout.ms": "44999"},
+		{"group.consumer.heartbeat.interval.ms": "15001"},
+		{"group.consumer.min.session.timeout.ms": "1", "group.consumer.session.timeout.ms": "5000"},
+	} {
 		if _, err := config.NewBroker(static); !errors.Is(err, config.ErrInvalid) {
 			t.Errorf("started with %v: %v", static, err)
 		}
@@ -221,6 +234,20 @@ func TestBrokerDefaultsAreValid(t *testing.T) {
 		t.Errorf("not sorted, or named twice: %v", names)
 	}
 	newBroker(t, static)
+}
+
+// What a running agent can't take on is refused.
+func TestSettings(t *testing.T) {
+	t.Parallel()
+	settings := config.Settings()
+	if len(settings) == 0 || !slices.IsSortedFunc(settings, func(a, b *config.Definition) int { return strings.Compare(a.Name, b.Name) }) {
+		t.Errorf("%d settings, or not sorted", len(settings))
+	}
+	for _, d := range settings {
+		if err := checkBroker(d.Name, d.Default); (err == nil) != d.Dynamic || d.Dynamic != (d.Name == "num.partitions") {
+			t.Errorf("altered to %s=%s: %v", d.Name, d.Default, err)
+		}
+	}
 }
 
 func TestIsList(t *testing.T) {
@@ -334,6 +361,11 @@ func TestConfigsTogether(t *testing.T) {
 		{b.CheckGroup, map[string]string{"consumer.heartbeat.interval.ms": "4999"}, "consumer.heartbeat.interval.ms must be greater than or equal to group.consumer.min.heartbeat.interval.ms"},
 		{b.CheckGroup, map[string]string{"consumer.heartbeat.interval.ms": "x"}, "Invalid value x for configuration consumer.heartbeat.interval.ms: Not a number of type INT"},
 		{b.CheckGroup, map[string]string{"retention.ms": "1"}, "Unknown group config name: retention.ms"},
+		{
+			newBroker(t, map[string]string{"group.consumer.min.session.timeout.ms": "1"}).CheckGroup,
+			map[string]string{"consumer.session.timeout.ms": "5000"},
+			"consumer.session.timeout.ms must be greater than consumer.heartbeat.interval.ms",
+		},
 		{metrics, map[string]string{"interval.ms": "100", "metrics": "*", "match": "client_id=a"}, ""},
 		{metrics, map[string]string{"interval.ms": "99"}, "Invalid value 99 for interval.ms, interval must be between 100 and 3600000 (1 hour)"},
 		{metrics, map[string]string{"nope": "1"}, "Unknown client metrics configuration: nope"},
@@ -350,9 +382,15 @@ func TestConfigsTogether(t *testing.T) {
 func TestGroupsAndMetrics(t *testing.T) {
 	t.Parallel()
 	b := newBroker(t, nil)
-	g := b.Group(map[string]string{"consumer.session.timeout.ms": "50000"})
-	if g.SessionTimeout() != 50*time.Second || g.HeartbeatInterval() != 5*time.Second {
-		t.Errorf("session timeout %v, heartbeat interval %v", g.SessionTimeout(), g.HeartbeatInterval())
+	own := map[string]string{"consumer.session.timeout.ms": "50000"}
+	g := b.Group(own)
+	if g.SessionTimeout != 50*time.Second || g.HeartbeatInterval != 5*time.Second {
+		t.Errorf("session timeout %v, heartbeat interval %v", g.SessionTimeout, g.HeartbeatInterval)
+	}
+	// What was set when other bounds held.
+	stricter := newBroker(t, map[string]string{"group.consumer.max.session.timeout.ms": "45000"})
+	if got := stricter.Group(own).SessionTimeout; got != 45*time.Second {
+		t.Errorf("session timeout %v, want the longest that is allowed", got)
 	}
 	e := find(t, g.Describe(), "consumer.session.timeout.ms")
 	want := []config.Synonym{

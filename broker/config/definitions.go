@@ -22,6 +22,9 @@ type Definition struct {
 	Coarse []string
 	// Dynamic says, of a broker config, that it can be altered at run time.
 	Dynamic bool
+	// Setting says, of a broker config, that operators set it when they start an
+	// agent, under its own name.
+	Setting bool
 	// Doc is for people, and is served by DescribeConfigs.
 	Doc string
 

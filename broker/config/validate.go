@@ -15,7 +15,7 @@ func CheckTopic(name, value string) error {
 	if d == nil {
 		return invalidError(fmt.Sprintf("Unknown topic config name: %s", name))
 	}
-	return d.checkValue(value)
+	return d.Check(value)
 }
 
 // CheckTopic says whether a topic may have these values, all of them its own:
@@ -47,7 +47,7 @@ func CheckBroker(values map[string]string) error {
 		return invalidError(fmt.Sprintf("Cannot update these configs dynamically: [%s]", strings.Join(fixed, ", ")))
 	}
 	for _, name := range slices.Sorted(maps.Keys(values)) {
-		if err := brokerByName[name].checkValue(values[name]); err != nil {
+		if err := brokerByName[name].Check(values[name]); err != nil {
 			return err
 		}
 	}
@@ -62,21 +62,37 @@ func (b *Broker) CheckGroup(own map[string]string) error {
 		if d == nil {
 			return invalidError(fmt.Sprintf("Unknown group config name: %s", name))
 		}
-		if err := d.checkValue(own[name]); err != nil {
+		if err := d.Check(own[name]); err != nil {
 			return err
 		}
 	}
 	g := b.Group(own)
-	for _, bound := range []struct{ name, low, high string }{
-		{"consumer.heartbeat.interval.ms", "group.consumer.min.heartbeat.interval.ms", "group.consumer.max.heartbeat.interval.ms"},
-		{"consumer.session.timeout.ms", "group.consumer.min.session.timeout.ms", "group.consumer.max.session.timeout.ms"},
-	} {
-		switch n := parseInt(g.value(bound.name)); {
-		case n < parseInt(b.value(bound.low)):
-			return invalidError(fmt.Sprintf("%s must be greater than or equal to %s", bound.name, bound.low))
-		case n > parseInt(b.value(bound.high)):
-			return invalidError(fmt.Sprintf("%s must be less than or equal to %s", bound.name, bound.high))
+	return b.checkTimes("", func(name string) int64 { return parseInt(g.value(name)) })
+}
+
+// checkGroups checks what must hold between the broker configs of groups.
+func (b *Broker) checkGroups() error {
+	const low, high = "group.min.session.timeout.ms", "group.max.session.timeout.ms"
+	if b.Int(low) > b.Int(high) {
+		return invalidError(fmt.Sprintf("%s must be less than or equal to %s", low, high))
+	}
+	const prefix = "group." // of the broker config that is the default of a group's
+	return b.checkTimes(prefix, func(name string) int64 { return b.Int(prefix + name) })
+}
+
+// checkTimes checks the times of a group's members, or, with the prefix of their
+// names, the defaults of those.
+func (b *Broker) checkTimes(prefix string, value func(name string) int64) error {
+	for _, t := range []groupTime{heartbeatInterval, sessionTimeout} {
+		switch n := value(t.name); {
+		case n < b.Int(t.min):
+			return invalidError(fmt.Sprintf("%s must be greater than or equal to %s", prefix+t.name, t.min))
+		case n > b.Int(t.max):
+			return invalidError(fmt.Sprintf("%s must be less than or equal to %s", prefix+t.name, t.max))
 		}
+	}
+	if value(sessionTimeout.name) <= value(heartbeatInterval.name) {
+		return invalidError(fmt.Sprintf("%s must be greater than %s", prefix+sessionTimeout.name, prefix+heartbeatInterval.name))
 	}
 	return nil
 }
@@ -90,7 +106,7 @@ func CheckMetrics(own map[string]string) error {
 		if d == nil {
 			return invalidError(fmt.Sprintf("Unknown client metrics configuration: %s", name))
 		}
-		if err := d.checkValue(own[name]); err != nil {
+		if err := d.Check(own[name]); err != nil {
 			return err
 		}
 		if n := parseInt(own[name]); name == "interval.ms" && (n < shortest || n > longest) {

@@ -1,53 +1,49 @@
 package group
 
-import "time"
+import (
+	"strings"
+	"time"
 
-// Config sets the limits and times of a Coordinator.
+	"github.com/streamhouse/streamhouse/broker/config"
+)
+
+// Config sets the limits and times of a Coordinator. Those that a group may have
+// of its own are in a View.
 type Config struct {
-	// MinSessionTimeout and MaxSessionTimeout bound what members may ask for
-	// (group.min.session.timeout.ms, group.max.session.timeout.ms).
+	// MinSessionTimeout and MaxSessionTimeout bound what members of the classic
+	// protocol may ask for.
 	MinSessionTimeout time.Duration
 	MaxSessionTimeout time.Duration
 	// InitialRebalanceDelay is how long the first rebalance of an empty group
-	// waits for more members (group.initial.rebalance.delay.ms). Each newcomer
-	// extends it by as much, up to the rebalance timeout.
+	// waits for more members. Each newcomer extends it by as much, up to the
+	// rebalance timeout.
 	InitialRebalanceDelay time.Duration
 	// NewMemberJoinTimeout is how long a new member may wait for its first
 	// rebalance. Its client may be gone, and can't be told from one that waits.
 	NewMemberJoinTimeout time.Duration
-	// MaxSize is the largest number of members of a group, and of member ids
-	// that were given out and not used yet (group.max.size).
+	// MaxSize is the largest number of members of a group of the classic protocol,
+	// and of member ids that were given out and not used yet.
 	MaxSize int
-	// MaxMetadataBytes bounds the metadata of a committed offset
-	// (offset.metadata.max.bytes).
+	// MaxMetadataBytes bounds the metadata of a committed offset.
 	MaxMetadataBytes int
 	// OffsetsRetention is how long positions are kept that nobody commits any
 	// more, in a group that has no members or in a topic to which its members are
-	// not subscribed (KIP-211; offsets.retention.minutes).
+	// not subscribed (KIP-211).
 	OffsetsRetention time.Duration
-	// RetentionCheckInterval is how often expired positions are looked for
-	// (offsets.retention.check.interval.ms).
+	// RetentionCheckInterval is how often expired positions are looked for.
 	RetentionCheckInterval time.Duration
 
-	// ConsumerHeartbeatInterval is how often members of the consumer protocol are
-	// told to be heard of (KIP-848; group.consumer.heartbeat.interval.ms).
-	ConsumerHeartbeatInterval time.Duration
-	// ConsumerSessionTimeout is after how long without a heartbeat they are taken
-	// for gone (group.consumer.session.timeout.ms).
-	ConsumerSessionTimeout time.Duration
 	// ConsumerMaxSize is the largest number of members of a group of the consumer
-	// protocol (group.consumer.max.size).
+	// protocol.
 	ConsumerMaxSize int
 	// ConsumerAssignors are the names of the assignors that members may ask for,
-	// of which the first is the default; at least one
-	// (group.consumer.assignors).
+	// of which the first is the default; at least one.
 	ConsumerAssignors []string
 	// ConsumerMigrationPolicy says in which directions groups with members may
-	// change their protocol (group.consumer.migration.policy).
+	// change their protocol.
 	ConsumerMigrationPolicy MigrationPolicy
 
-	// StoreTimeout bounds one request to the metadata store
-	// (offsets.commit.timeout.ms).
+	// StoreTimeout bounds one request to the metadata store.
 	StoreTimeout time.Duration
 	// AcquireTimeout bounds the acquisition of a shard's lease, and then the
 	// loading of its groups.
@@ -57,25 +53,25 @@ type Config struct {
 	MaxWaiting int
 }
 
-// DefaultConfig returns what suits every agent. Where Kafka has a setting it is
-// Kafka's default, but for the delay of the first rebalance, which makes short
-// programs slow and saves long ones little.
-func DefaultConfig() Config {
-	return Config{
-		MinSessionTimeout:      6 * time.Second,
-		MaxSessionTimeout:      30 * time.Minute,
-		InitialRebalanceDelay:  100 * time.Millisecond,
-		NewMemberJoinTimeout:   5 * time.Minute,
-		MaxSize:                10_000,
-		MaxMetadataBytes:       4096,
-		OffsetsRetention:       7 * 24 * time.Hour,
-		RetentionCheckInterval: 10 * time.Minute,
+// DefaultConfig returns what suits every agent.
+func DefaultConfig() Config { return NewConfig(new(config.Broker)) }
 
-		ConsumerHeartbeatInterval: 5 * time.Second,
-		ConsumerSessionTimeout:    45 * time.Second,
-		ConsumerMaxSize:           10_000,
-		ConsumerAssignors:         []string{"uniform", "range"},
-		ConsumerMigrationPolicy:   MigrateBoth,
+// NewConfig returns what the configs of a broker say of its groups. What they say
+// nothing of is the same for every agent.
+func NewConfig(b *config.Broker) Config {
+	return Config{
+		MinSessionTimeout:      b.Duration("group.min.session.timeout.ms"),
+		MaxSessionTimeout:      b.Duration("group.max.session.timeout.ms"),
+		InitialRebalanceDelay:  b.Duration("group.initial.rebalance.delay.ms"),
+		NewMemberJoinTimeout:   5 * time.Minute,
+		MaxSize:                int(b.Int("group.max.size")),
+		MaxMetadataBytes:       int(b.Int("offset.metadata.max.bytes")),
+		OffsetsRetention:       b.Duration("offsets.retention.minutes"),
+		RetentionCheckInterval: b.Duration("offsets.retention.check.interval.ms"),
+
+		ConsumerMaxSize:         int(b.Int("group.consumer.max.size")),
+		ConsumerAssignors:       b.List("group.consumer.assignors"),
+		ConsumerMigrationPolicy: MigrationPolicy(strings.ToLower(b.Text("group.consumer.migration.policy"))),
 
 		StoreTimeout:   5 * time.Second,
 		AcquireTimeout: 10 * time.Second,

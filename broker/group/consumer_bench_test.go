@@ -37,7 +37,7 @@ func (c *benchCluster) beatAll(beats []*ConsumerHeartbeatRequest) {
 func BenchmarkConsumersRebalance(b *testing.B) {
 	c := newBenchCluster(b)
 	topics := newFakeTopics().with(map[string]int32{"t": 1000})
-	c.topics = func() Topics { return topics }
+	c.view = func() View { return topics }
 	join := func(n int) *ConsumerHeartbeatRequest {
 		r := consumerJoin("g", fmt.Sprint("m", n))
 		return &r

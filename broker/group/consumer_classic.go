@@ -40,7 +40,7 @@ func (g *consumerGroup) classicJoin(now time.Duration, c *call, r *JoinRequest) 
 	subscription := g.updateClassic(mb, r, says)
 	g.refresh(subscription, "member "+mb.id+" joins"+because(r))
 	var owns assignor.Partitions // not known, if the topics are not
-	if view := g.m.topics(); !g.outdated(view) {
+	if view := g.m.view(); !g.outdated(view) {
 		owns = owned(view, says)
 	}
 	g.reconcile(now, mb, owns, subscription)
@@ -110,7 +110,7 @@ func (mb *consumerMember) says(s *kmsg.ConsumerMemberMetadata) (subscription boo
 
 // owned are the partitions that a member says it owns, and assigned those that an
 // assignment of the classic protocol has. Topics that are gone don't matter.
-func owned(view Topics, s *kmsg.ConsumerMemberMetadata) assignor.Partitions {
+func owned(view View, s *kmsg.ConsumerMemberMetadata) assignor.Partitions {
 	all := make(assignor.Partitions)
 	for _, t := range s.OwnedPartitions {
 		addNamed(all, view, t.Topic, t.Partitions)
@@ -118,7 +118,7 @@ func owned(view Topics, s *kmsg.ConsumerMemberMetadata) assignor.Partitions {
 	return all
 }
 
-func assigned(view Topics, a *kmsg.ConsumerMemberAssignment) assignor.Partitions {
+func assigned(view View, a *kmsg.ConsumerMemberAssignment) assignor.Partitions {
 	all := make(assignor.Partitions)
 	for _, t := range a.Topics {
 		addNamed(all, view, t.Topic, t.Partitions)
@@ -126,7 +126,7 @@ func assigned(view Topics, a *kmsg.ConsumerMemberAssignment) assignor.Partitions
 	return all
 }
 
-func addNamed(to assignor.Partitions, view Topics, topic string, partitions []int32) {
+func addNamed(to assignor.Partitions, view View, topic string, partitions []int32) {
 	if id, _, ok := view.Lookup(topic); ok && len(partitions) > 0 {
 		to[id] = slices.Compact(slices.Sorted(slices.Values(slices.Concat(to[id], partitions))))
 	}
@@ -155,7 +155,7 @@ func (g *consumerGroup) classicSync(now time.Duration, c *call, r *SyncRequest) 
 	case r.ProtocolType != "" && r.ProtocolType != consumerProtocol,
 		r.Protocol != "" && r.Protocol != mb.classic.protocols[0].Name:
 		err = kerr.InconsistentGroupProtocol
-	case g.epoch > mb.epoch && mb.state != memberUnrevoked, g.outdated(g.m.topics()):
+	case g.epoch > mb.epoch && mb.state != memberUnrevoked, g.outdated(g.m.view()):
 		g.awaitJoin(now, mb)
 		err = kerr.RebalanceInProgress
 	}
@@ -178,7 +178,7 @@ func (g *consumerGroup) classicAssignment(mb *consumerMember, partitions assigno
 	_ = says.ReadFrom(mb.classic.protocols[0].Metadata) // was read when it came
 	assignment := kmsg.NewConsumerMemberAssignment()
 	assignment.Version = says.Version
-	for _, p := range named(g.m.topics(), partitions) {
+	for _, p := range named(g.m.view(), partitions) {
 		assignment.Topics = append(assignment.Topics, kmsg.ConsumerMemberAssignmentTopic{Topic: p.Topic, Partitions: p.Partitions})
 	}
 	return assignment.AppendTo(nil)

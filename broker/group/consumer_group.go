@@ -322,7 +322,7 @@ func (g *consumerGroup) expires(time.Duration) (positions, group bool) {
 
 func (g *consumerGroup) describe() ConsumerDescription {
 	d := ConsumerDescription{State: g.state, Epoch: g.epoch, TargetEpoch: g.targetEpoch, Assignor: g.assignor()}
-	view := g.m.topics()
+	view := g.m.view()
 	for _, mb := range g.sorted() {
 		d.Members = append(d.Members, ConsumerMemberDescription{
 			MemberID: mb.id, InstanceID: mb.instance, Rack: mb.rack, ClientID: mb.clientID, ClientHost: mb.clientHost,
@@ -334,7 +334,7 @@ func (g *consumerGroup) describe() ConsumerDescription {
 }
 
 // named leaves out topics that are gone.
-func named(view Topics, partitions assignor.Partitions) []NamedPartitions {
+func named(view View, partitions assignor.Partitions) []NamedPartitions {
 	all := []NamedPartitions{}
 	for _, id := range partitions.Topics() {
 		if name, ok := view.Name(id); ok {

@@ -41,11 +41,10 @@ func (m *machine) beat(now time.Duration, r *ConsumerHeartbeatRequest) (Consumer
 	}
 	g.refresh(subscription, "member "+mb.id+" "+reason)
 	moved := g.reconcile(now, mb, r.Owned, subscription)
-	m.timers.schedule(&mb.session, now+cmp.Or(r.SessionTimeout, m.cfg.ConsumerSessionTimeout))
+	configs := m.view().Config(g.id)
+	m.timers.schedule(&mb.session, now+configs.SessionTimeout)
 
-	answer := ConsumerHeartbeatResponse{
-		MemberID: mb.id, Epoch: mb.epoch, Interval: cmp.Or(r.HeartbeatInterval, m.cfg.ConsumerHeartbeatInterval),
-	}
+	answer := ConsumerHeartbeatResponse{MemberID: mb.id, Epoch: mb.epoch, Interval: configs.HeartbeatInterval}
 	full := r.RebalanceTimeout >= 0 && (r.Topics != nil || r.Regex != nil) && r.Owned != nil
 	if r.Epoch == JoinEpoch || full || moved {
 		answer.Assignment = mb.assigned

@@ -65,7 +65,7 @@ func (g *consumerGroup) upgrade(old *group) error {
 	if policy != MigrateBoth && policy != MigrateUp || old.protocolType != consumerProtocol {
 		return refuse(kerr.GroupIDNotFound, "Group %s is not a consumer group.", g.id)
 	}
-	view := g.m.topics()
+	view := g.m.view()
 	g.epoch, g.targetEpoch, g.topicsVersion = old.generation, old.generation, view.Version()
 	for _, o := range old.members {
 		var says kmsg.ConsumerMemberMetadata

@@ -94,7 +94,7 @@ func (w *world) restart() {
 		stored = append(stored, metadata.StoredGroup{GroupRecord: metadata.GroupRecord{Group: id, Record: record}})
 	}
 	var err error
-	if w.m, err = newMachine(&w.cfg, func() Topics { return w.behind }, w.now, stored); err != nil {
+	if w.m, err = newMachine(&w.cfg, func() View { return w.behind }, w.now, stored); err != nil {
 		w.Fatal(err)
 	}
 }

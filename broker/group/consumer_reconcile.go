@@ -90,7 +90,7 @@ func (g *consumerGroup) freeFor(mb *consumerMember) func(lease.Key) bool {
 // unsubscribe makes a member that has to give something up anyway give up, too,
 // what it does not subscribe to any more.
 func (g *consumerGroup) unsubscribe(mb *consumerMember) (moved bool) {
-	view := g.m.topics()
+	view := g.m.view()
 	keep, revoke := split(mb.assigned, func(k lease.Key) bool {
 		name, ok := view.Name(k.TopicID)
 		return !ok || g.subscribes(mb, name)

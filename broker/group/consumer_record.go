@@ -100,7 +100,7 @@ func (m *machine) loadConsumer(now time.Duration, stored *metadata.StoredGroup) 
 			return fmt.Errorf("%w: member %q twice", errRecord, mb.id)
 		}
 		g.put(mb)
-		session := m.cfg.ConsumerSessionTimeout
+		session := m.view().Config(g.id).SessionTimeout
 		if mb.classic != nil {
 			session = mb.classic.sessionTimeout
 		}

@@ -7,6 +7,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/twmb/franz-go/pkg/kerr"
 
+	"github.com/streamhouse/streamhouse/broker/config"
 	"github.com/streamhouse/streamhouse/broker/group/assignor"
 )
 
@@ -54,10 +55,6 @@ type ConsumerHeartbeatRequest struct {
 	Regex            *string             // in RE2's syntax; nil if left out, "" for none
 	Assignor         string              // "" if left out
 	Owned            assignor.Partitions // nil if left out
-	// SessionTimeout and HeartbeatInterval are those that the group's configs
-	// give its members; 0: the coordinator's own.
-	SessionTimeout    time.Duration
-	HeartbeatInterval time.Duration
 
 	newMemberID string // for a member without an id; set by the coordinator
 }
@@ -106,8 +103,8 @@ type NamedPartitions struct {
 	Partitions []int32
 }
 
-// Topics is a view of the cluster's topics. It does not change.
-type Topics interface {
+// View is how groups see the cluster. It does not change.
+type View interface {
 	// Version is how new the view is. It grows, on all agents alike.
 	Version() int64
 	// Changed is a version, not after the view's, since which no topic has
@@ -119,4 +116,6 @@ type Topics interface {
 	Name(id uuid.UUID) (name string, ok bool)
 	// Names returns the names of all topics, in any order.
 	Names() []string
+	// Config returns the effective configuration of a group.
+	Config(group string) *config.Group
 }

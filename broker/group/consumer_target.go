@@ -25,7 +25,7 @@ func (g *consumerGroup) refresh(subscription bool, reason string) {
 	if subscription || g.epoch == 0 {
 		g.bump(reason)
 	}
-	view := g.m.topics()
+	view := g.m.view()
 	if g.outdated(view) {
 		return
 	}
@@ -41,10 +41,10 @@ func (g *consumerGroup) refresh(subscription bool, reason string) {
 }
 
 // outdated says whether the group knows of newer topics than the view.
-func (g *consumerGroup) outdated(view Topics) bool { return view.Version() < g.topicsVersion }
+func (g *consumerGroup) outdated(view View) bool { return view.Version() < g.topicsVersion }
 
 // assign makes the target of the group's epoch.
-func (g *consumerGroup) assign(view Topics) {
+func (g *consumerGroup) assign(view View) {
 	members := g.sorted()
 	topics, partitions := g.subscribed(view)
 	specs := make([]assignor.Member, len(members))
@@ -85,7 +85,7 @@ func (mb *consumerMember) subscription() string {
 
 // subscribed returns the topics of each subscription, ascending by id, and how
 // many partitions each of all these topics has.
-func (g *consumerGroup) subscribed(view Topics) (topics map[string][]uuid.UUID, partitions map[uuid.UUID]int32) {
+func (g *consumerGroup) subscribed(view View) (topics map[string][]uuid.UUID, partitions map[uuid.UUID]int32) {
 	topics, partitions = make(map[string][]uuid.UUID), make(map[uuid.UUID]int32)
 	for _, mb := range g.members {
 		key := mb.subscription()
@@ -130,7 +130,7 @@ type pattern struct {
 }
 
 // find returns the topics that match.
-func (p *pattern) find(view Topics) []string {
+func (p *pattern) find(view View) []string {
 	if p.as == 0 || view.Changed() > p.as {
 		p.found, p.as = nil, view.Version()
 		for _, name := range view.Names() {

@@ -14,25 +14,33 @@ import (
 	"github.com/google/uuid"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/streamhouse/streamhouse/broker/config"
 	"github.com/streamhouse/streamhouse/broker/group/assignor"
 	"github.com/streamhouse/streamhouse/metadata"
 )
 
-// fakeTopics are topics of which the names are single letters.
+// fakeTopics is a View of topics of which the names are single letters, in which
+// all groups are configured alike.
 type fakeTopics struct {
 	version int64
 	sizes   map[string]int32
+	config  *config.Group
 }
 
-func newFakeTopics() *fakeTopics { return &fakeTopics{sizes: make(map[string]int32)} }
+func newFakeTopics() *fakeTopics {
+	return &fakeTopics{sizes: make(map[string]int32), config: unconfigured}
+}
+
+// unconfigured is a group that has no configs of its own.
+var unconfigured = new(config.Broker).Group(nil)
 
 // noTopics are those of a coordinator whose groups don't care.
-func noTopics() Topics { return newFakeTopics() }
+func noTopics() View { return newFakeTopics() }
 
 // with is the next version, in which topics have these sizes, 0 for a topic that
 // is gone.
 func (f *fakeTopics) with(sizes map[string]int32) *fakeTopics {
-	next := &fakeTopics{version: f.version + 1, sizes: maps.Clone(f.sizes)}
+	next := &fakeTopics{version: f.version + 1, sizes: maps.Clone(f.sizes), config: f.config}
 	maps.Copy(next.sizes, sizes)
 	maps.DeleteFunc(next.sizes, func(_ string, n int32) bool { return n == 0 })
 	return next
@@ -55,6 +63,8 @@ func (f *fakeTopics) Name(id uuid.UUID) (string, bool) {
 
 func (f *fakeTopics) Names() []string { return slices.Sorted(maps.Keys(f.sizes)) }
 
+func (f *fakeTopics) Config(string) *config.Group { return f.config }
+
 func topicID(name string) uuid.UUID { return uuid.UUID{name[0]} }
 
 func topicName(id uuid.UUID) string { return string(id[:1]) }
@@ -63,7 +73,7 @@ func topicName(id uuid.UUID) string { return string(id[:1]) }
 // before, as an agent has it that does not know of the newest yet.
 func (tr *transcript) setTopics(d *datadriven.TestData) string {
 	if d.HasArg("old") {
-		tr.topics = &fakeTopics{version: tr.topics.version - 1, sizes: make(map[string]int32)}
+		tr.topics = &fakeTopics{version: tr.topics.version - 1, sizes: make(map[string]int32), config: tr.topics.config}
 		return ""
 	}
 	sizes := make(map[string]int32)
@@ -84,6 +94,10 @@ func (tr *transcript) consumerConfig(a args) {
 	}
 	if a.has("policy") {
 		tr.cfg.ConsumerMigrationPolicy = MigrationPolicy(a.str("policy"))
+	}
+	if a.has("group-session") {
+		ms := a.duration("group-session", 0).Milliseconds()
+		tr.topics.config = new(config.Broker).Group(map[string]string{"consumer.session.timeout.ms": fmt.Sprint(ms)})
 	}
 }
 
@@ -295,7 +309,7 @@ func TestPatterns(t *testing.T) {
 func BenchmarkConsumerHeartbeat(b *testing.B) {
 	cfg := DefaultConfig()
 	topics := newFakeTopics().with(map[string]int32{"t": 100})
-	m, err := newMachine(&cfg, func() Topics { return topics }, 0, nil)
+	m, err := newMachine(&cfg, func() View { return topics }, 0, nil)
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -377,7 +391,7 @@ func BenchmarkConsumerGroupGathers(b *testing.B) {
 	}
 	const members = 1000
 	for b.Loop() {
-		m, err := newMachine(&cfg, func() Topics { return topics }, 0, nil)
+		m, err := newMachine(&cfg, func() View { return topics }, 0, nil)
 		if err != nil {
 			b.Fatal(err)
 		}

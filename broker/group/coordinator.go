@@ -41,7 +41,7 @@ type Leases interface {
 type Coordinator struct {
 	groups  metadata.Groups
 	leases  Leases
-	topics  func() Topics
+	view    func() View
 	agentID string
 	cfg     Config
 	metrics *Metrics
@@ -52,12 +52,12 @@ type Coordinator struct {
 	rearm  chan struct{} // has an element if a timer may be due before all known
 }
 
-// NewCoordinator makes a coordinator. The configuration must be valid. topics
-// returns the cluster's topics as they are known now, without waiting; a view is at
-// least the same as the one before.
-func NewCoordinator(groups metadata.Groups, leases Leases, topics func() Topics, agentID string, cfg Config, m *Metrics, log *slog.Logger) *Coordinator {
+// NewCoordinator makes a coordinator. The configuration must be valid. view
+// returns the cluster as it is known now, without waiting; it is at least as new as
+// the one before.
+func NewCoordinator(groups metadata.Groups, leases Leases, view func() View, agentID string, cfg Config, m *Metrics, log *slog.Logger) *Coordinator {
 	c := &Coordinator{
-		groups: groups, leases: leases, topics: topics, agentID: agentID, cfg: cfg, metrics: m, log: log,
+		groups: groups, leases: leases, view: view, agentID: agentID, cfg: cfg, metrics: m, log: log,
 		start: time.Now(),
 		rearm: make(chan struct{}, 1),
 	}

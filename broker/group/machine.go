@@ -19,7 +19,7 @@ import (
 // about the group are held from then on, until the shard has called stored.
 type machine struct {
 	cfg     *Config
-	topics  func() Topics          // as they are now; at least the same as before
+	view    func() View            // the cluster as it is now; at least as new as before
 	groups  map[string]coordinated // of any kind, which may change in a step
 	timers  timers
 	counts  counts
@@ -58,9 +58,9 @@ type coordinated interface {
 
 // newMachine makes the machine of a shard whose groups were stored so. Errors are
 // those of records that can't be read.
-func newMachine(cfg *Config, topics func() Topics, now time.Duration, stored []metadata.StoredGroup) (*machine, error) {
+func newMachine(cfg *Config, view func() View, now time.Duration, stored []metadata.StoredGroup) (*machine, error) {
 	m := &machine{
-		cfg: cfg, topics: topics, groups: make(map[string]coordinated, len(stored)),
+		cfg: cfg, view: view, groups: make(map[string]coordinated, len(stored)),
 		unstored: make(map[string]int), aging: make(map[string]bool),
 	}
 	m.retention.fire = m.retentionDue

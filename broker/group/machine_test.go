@@ -76,7 +76,7 @@ func (tr *transcript) load() {
 		})
 	}
 	var err error
-	if tr.m, err = newMachine(&tr.cfg, func() Topics { return tr.topics }, tr.now, stored); err != nil {
+	if tr.m, err = newMachine(&tr.cfg, func() View { return tr.topics }, tr.now, stored); err != nil {
 		tr.t.Fatal(err)
 	}
 	if err := tr.m.check(); err != nil {

@@ -212,7 +212,7 @@ func (s *shard) load(ctx context.Context) (m *machine, err error) {
 		if err != nil {
 			return err
 		}
-		m, err = newMachine(&s.cfg, s.topics, s.now(), stored)
+		m, err = newMachine(&s.cfg, s.view, s.now(), stored)
 		return err
 	})
 	if err != nil {

@@ -37,6 +37,8 @@ type Snapshot struct {
 	byID    map[uuid.UUID]*Topic
 	leaders map[lease.Key]metadata.Leader
 	configs map[metadata.Resource]map[string]string // of what has some set, besides topics and the cluster
+	groups  map[string]*config.Group                // that have some set
+	group   *config.Group                           // any other
 	fresh   time.Duration
 }
 
@@ -73,7 +75,10 @@ func (s *Snapshot) Resources(kind kmsg.ConfigResourceType) []string {
 
 // Group returns the effective configuration of a consumer group.
 func (s *Snapshot) Group(name string) *config.Group {
-	return s.Broker.Group(s.configs[metadata.Resource{Type: int8(kmsg.ConfigResourceTypeGroupConfig), Name: name}])
+	if g, ok := s.groups[name]; ok {
+		return g
+	}
+	return s.group
 }
 
 // TopicByName returns nil if there is no such topic.
@@ -158,7 +163,8 @@ func rendezvous(k lease.Key, agentID string) uint64 {
 func (s *Snapshot) apply(d *metadata.Topology, taken time.Time, cfg Config) *Snapshot {
 	n := &Snapshot{
 		ClusterID: d.ClusterID, Version: d.Version, Taken: taken, Broker: s.Broker, fresh: s.fresh,
-		TopicsVersion: s.TopicsVersion, byName: s.byName, byID: s.byID, leaders: s.leaders, configs: s.configs,
+		TopicsVersion: s.TopicsVersion, byName: s.byName, byID: s.byID, leaders: s.leaders,
+		configs: s.configs, groups: s.groups, group: s.group,
 	}
 	n.agents = slices.SortedFunc(slices.Values(d.Agents), func(a, b metadata.Agent) int { return cmp.Compare(a.NodeID, b.NodeID) })
 	n.agentAt = make(map[string]int, len(n.agents))
@@ -177,6 +183,9 @@ func (s *Snapshot) apply(d *metadata.Topology, taken time.Time, cfg Config) *Sna
 	if brokerChanged {
 		n.Broker = cfg.Broker.With(d.Configs, own)
 	}
+	if len(d.Resources) > 0 || brokerChanged {
+		n.applyGroups()
+	}
 	if len(d.Topics)+len(d.Deleted) > 0 || brokerChanged {
 		n.TopicsVersion = d.Version
 		n.applyTopics(d, brokerChanged)
@@ -193,6 +202,16 @@ func (s *Snapshot) apply(d *metadata.Topology, taken time.Time, cfg Config) *Sna
 		}
 	}
 	return n
+}
+
+// applyGroups makes the configurations of groups of what is set.
+func (s *Snapshot) applyGroups() {
+	s.groups, s.group = make(map[string]*config.Group), s.Broker.Group(nil)
+	for r, own := range s.configs {
+		if r.Type == int8(kmsg.ConfigResourceTypeGroupConfig) {
+			s.groups[r.Name] = s.Broker.Group(own)
+		}
+	}
 }
 
 func (s *Snapshot) applyTopics(d *metadata.Topology, brokerChanged bool) {

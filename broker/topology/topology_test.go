@@ -315,7 +315,7 @@ func TestConfigsOfResources(t *testing.T) {
 		if got := test.s.Resources(group); !slices.Equal(got, test.groups) {
 			t.Errorf("%s: groups with configs %v, want %v", test.name, got, test.groups)
 		}
-		if got := test.s.Group("g").SessionTimeout(); got != test.session {
+		if got := test.s.Group("g").SessionTimeout; got != test.session {
 			t.Errorf("%s: session timeout %v, want %v", test.name, got, test.session)
 		}
 		if got := test.s.TopicByName("a").Config.MaxMessageBytes; got != test.maxBytes {

@@ -58,6 +58,7 @@ func NewWatcher(cfg Config, source Source, log *slog.Logger) *Watcher {
 	w := &Watcher{cfg: cfg, source: source, log: log}
 	w.current.Store(&Snapshot{
 		Broker:  cfg.Broker,
+		group:   cfg.Broker.Group(nil),
 		fresh:   cfg.AgentFresh,
 		byName:  map[string]*Topic{},
 		byID:    map[uuid.UUID]*Topic{},

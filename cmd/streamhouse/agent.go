@@ -285,7 +285,7 @@ func (n *node) assemble(objects objstore.Store, session uuid.UUID, reg *promethe
 		Committer: n.store, Observer: n.reader, Metrics: ingest.NewMetrics(reg), Log: log,
 	})
 	n.table = partition.NewTable(partition.DefaultConfig(), n.leases, n.pool)
-	n.groups = group.NewCoordinator(n.store, n.leases, broker.GroupTopics(n.topology), s.AgentID, s.groupConfig(), group.NewMetrics(reg), log)
+	n.groups = group.NewCoordinator(n.store, n.leases, broker.GroupView(n.topology), s.AgentID, group.NewConfig(static), group.NewMetrics(reg), log)
 	n.prune = prune.New(n.store, reg, log)
 	b := broker.New(broker.Parts{
 		NodeID: self.NodeID, AgentID: s.AgentID, Store: n.store, Topology: n.topology, Partitions: n.table,

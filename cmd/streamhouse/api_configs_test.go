@@ -121,7 +121,7 @@ func TestTopicConfigs(t *testing.T) {
 
 func TestBrokerConfigsAreDefaultsOfTopics(t *testing.T) {
 	bothStores(t, func(t *testing.T, s stores) {
-		a := startAgent(t, s, func(s *Settings) { s.Kafka.NumPartitions = 2 })
+		a := startAgent(t, s, func(s *Settings) { s.Kafka.Configs["num.partitions"], s.Kafka.Configs["group.max.size"] = "2", "1" })
 		w := dial(t, a.addr)
 		tp := makeTopic(w, "defaults", 1)
 		self := fmt.Sprint(a.agent.Self().NodeID)
@@ -130,6 +130,12 @@ func TestBrokerConfigsAreDefaultsOfTopics(t *testing.T) {
 		wantCode(t, "describe", code, nil)
 		if c := before["num.partitions"]; str(c.Value) != "2" || c.Source != kmsg.ConfigSourceStaticBrokerConfig || c.ReadOnly {
 			t.Errorf("num.partitions: %+v", c)
+		}
+		if c := before["group.max.size"]; str(c.Value) != "1" || c.Source != kmsg.ConfigSourceStaticBrokerConfig || !c.ReadOnly {
+			t.Errorf("group.max.size: %+v", c)
+		}
+		if c := before["offsets.retention.minutes"]; str(c.Value) != "10080" || c.Source != kmsg.ConfigSourceDefaultConfig {
+			t.Errorf("offsets.retention.minutes: %+v", c)
 		}
 		wantCode(t, "set", incrementally(w, false, ofBroker, "", change{opSet, "log.retention.ms", "1234"}), nil)
 		topic, _ := describeConfigs(w, ofTopic, tp.name, "retention.ms")
@@ -152,6 +158,7 @@ func TestBrokerConfigsAreDefaultsOfTopics(t *testing.T) {
 			want     *kerr.Error
 		}{
 			"read-only":        {"", change{opSet, "broker.id", "7"}, kerr.InvalidRequest},
+			"a setting":        {"", change{opSet, "group.max.size", "7"}, kerr.InvalidRequest},
 			"unknown":          {"", change{opSet, "nope", "7"}, kerr.InvalidRequest},
 			"bad value":        {"", change{opSet, "log.retention.ms", "x"}, kerr.InvalidRequest},
 			"back to defaults": {"", change{opDelete, "log.retention.ms", "-"}, nil},

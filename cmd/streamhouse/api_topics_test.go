@@ -15,7 +15,7 @@ import (
 
 func TestMetadata(t *testing.T) {
 	bothStores(t, func(t *testing.T, s stores) {
-		a := startAgent(t, s, func(s *Settings) { s.Kafka.NumPartitions, s.AvailabilityZone = 3, "zone-a" })
+		a := startAgent(t, s, func(s *Settings) { s.Kafka.Configs["num.partitions"], s.AvailabilityZone = "3", "zone-a" })
 		w := dial(t, a.addr)
 		one, two := makeTopic(w, "one", 1), makeTopic(w, "two", 2)
 		request := func(create bool, topics ...kmsg.MetadataRequestTopic) *kmsg.MetadataRequest {
@@ -106,7 +106,7 @@ func TestAutomaticCreationCanBeOff(t *testing.T) {
 
 func TestCreateTopics(t *testing.T) {
 	t.Parallel()
-	a := startAgent(t, embeddedStores(t), func(s *Settings) { s.Kafka.NumPartitions = 4 })
+	a := startAgent(t, embeddedStores(t), func(s *Settings) { s.Kafka.Configs["num.partitions"] = "4" })
 	w := dial(t, a.addr)
 	makeTopic(w, "there", 1)
 	config := func(name, value string) []kmsg.CreateTopicsRequestTopicConfig {

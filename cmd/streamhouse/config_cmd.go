@@ -87,7 +87,8 @@ streamhouse:
 
 The same setting is spelled ` + "`flush.puts_per_second`" + ` below ` + "`streamhouse:`" + ` in the file,
 ` + "`STREAMHOUSE_FLUSH_PUTS_PER_SECOND`" + ` in the environment and ` + "`--flush-puts-per-second`" + ` as a flag.
-Durations are written as ` + "`250ms`" + `, sizes as ` + "`8MiB`" + `. Unknown keys, variables and flags are errors, but for the
+Durations are written as ` + "`250ms`" + `, sizes as ` + "`8MiB`" + `. Settings below ` + "`kafka`" + ` that have the name of one of
+Kafka's broker configs, such as ` + "`kafka.group_max_size`" + ` of ` + "`group.max.size`" + `, are written as Kafka writes it. Unknown keys, variables and flags are errors, but for the
 variables that Kubernetes makes for a service of the name ` + "`streamhouse`" + `. Secrets belong into the file or the
 environment: flags are visible to every user of the machine.
 

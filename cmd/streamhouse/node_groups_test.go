@@ -4,14 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"slices"
 	"testing"
-	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
-
-	"github.com/streamhouse/streamhouse/broker/config"
 )
 
 // coordinatorOf asks who coordinates a group.
@@ -218,30 +214,5 @@ func TestMembersSurviveTheirCoordinator(t *testing.T) {
 			}
 			wantCode(t, "commit", members[1].commit(tp, 42), nil)
 		})
-	}
-}
-
-// What clients are shown is what coordinators do, by default and as it is set.
-func TestOffsetsRetention(t *testing.T) {
-	t.Parallel()
-	s := defaultSettings()
-	for _, retention := range []time.Duration{s.Kafka.OffsetsRetention, 90 * time.Minute} {
-		s.Kafka.OffsetsRetention = retention
-		if got := s.groupConfig().OffsetsRetention; got != retention {
-			t.Errorf("coordinators keep offsets for %v, want %v", got, retention)
-		}
-		b, err := config.NewBroker(s.brokerConfigs())
-		if err != nil {
-			t.Fatal(err)
-		}
-		entries := b.Describe()
-		i := slices.IndexFunc(entries, func(e config.Entry) bool { return e.Name == "offsets.retention.minutes" })
-		if got, want := *entries[i].Value, fmt.Sprint(retention.Minutes()); got != want {
-			t.Errorf("offsets.retention.minutes is %s, want %s", got, want)
-		}
-	}
-	s.Kafka.OffsetsRetention = time.Second
-	if err := s.checkLimits(); !errors.Is(err, config.ErrInvalid) {
-		t.Errorf("a second: %v", err)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/url"
 	"os"
@@ -15,7 +16,6 @@ import (
 
 	"github.com/streamhouse/streamhouse/broker/config"
 	"github.com/streamhouse/streamhouse/broker/fetch"
-	"github.com/streamhouse/streamhouse/broker/group"
 	"github.com/streamhouse/streamhouse/broker/ingest"
 	"github.com/streamhouse/streamhouse/lease"
 	"github.com/streamhouse/streamhouse/metadata"
@@ -56,14 +56,14 @@ type CacheSettings struct {
 	ReadAheadBlocks int
 }
 
-// KafkaSettings are those of the Kafka listener and of new topics.
+// KafkaSettings are those of the Kafka listener, of new topics and of groups.
 type KafkaSettings struct {
 	AutoCreateTopics bool
-	NumPartitions    int
-	OffsetsRetention time.Duration
 	MaxRequestBytes  int64
 	MaxRequestMemory int64
 	MaxConnections   int
+	// Configs are those of config.Settings that are set, by Kafka's names.
+	Configs map[string]string
 }
 
 // LogSettings are those of the agent's own log.
@@ -92,8 +92,8 @@ func defaultSettings() *Settings {
 		Flush:             flush,
 		Cache:             CacheSettings{Bytes: 256 << 20, BlockBytes: 512 << 10, ReadAheadBlocks: 4},
 		Kafka: KafkaSettings{
-			AutoCreateTopics: true, NumPartitions: 1, OffsetsRetention: group.DefaultConfig().OffsetsRetention,
-			MaxRequestBytes: 100 << 20, MaxRequestMemory: 256 << 20, MaxConnections: 10_000,
+			AutoCreateTopics: true, MaxRequestBytes: 100 << 20, MaxRequestMemory: 256 << 20, MaxConnections: 10_000,
+			Configs: map[string]string{},
 		},
 		Log: LogSettings{Level: "info", Format: "text"},
 	}
@@ -109,7 +109,7 @@ type setting struct {
 // settingsTable binds every key to its place in s.
 func settingsTable(s *Settings) []setting {
 	f := &s.Flush
-	return []setting{
+	table := []setting{
 		{"agent_id", text(&s.AgentID), "Name of this agent, unique among those that share a metadata store, and the same after a restart: then the agent has its leases back at once. The default is the host's name."},
 		{"address", text(&s.Address), "Where the Kafka listener listens: host:port. An empty host is every interface."},
 		{"advertised_address", text(&s.AdvertisedAddress), "host:port that clients are told to connect to. The default is the address, with the host's name where that is every interface."},
@@ -145,15 +145,18 @@ func settingsTable(s *Settings) []setting {
 		{"cache.read_ahead_blocks", integer(&s.Cache.ReadAheadBlocks), "Blocks that are read ahead for a sequential reader; 0 switches that off."},
 
 		{"kafka.auto_create_topics", boolean(&s.Kafka.AutoCreateTopics), "Create a topic when a client asks for it (auto.create.topics.enable)."},
-		{"kafka.num_partitions", integer(&s.Kafka.NumPartitions), "Partitions of topics that are created without a number of them (num.partitions)."},
-		{"kafka.offsets_retention", duration(&s.Kafka.OffsetsRetention), "How long committed offsets are kept after the last member of their group has left, or after their last commit where the group has no members or does not subscribe to the topic (offsets.retention.minutes)."},
 		{"kafka.max_request_bytes", size(&s.Kafka.MaxRequestBytes), "The largest request (socket.request.max.bytes)."},
 		{"kafka.max_request_memory", size(&s.Kafka.MaxRequestMemory), "Memory of all requests that are not answered yet. Connections are not read beyond it."},
 		{"kafka.max_connections", integer(&s.Kafka.MaxConnections), "Connections that may be open, if the limit of open files allows it. A further one takes the place of the one that has been idle for longest."},
-
+	}
+	for _, d := range config.Settings() {
+		key := "kafka." + strings.ReplaceAll(d.Name, ".", "_")
+		table = append(table, setting{key, &kafkaConfig{d, s.Kafka.Configs}, d.Doc})
+	}
+	return append(table, []setting{
 		{"log.level", choice(&s.Log.Level, "debug", "info", "warn", "error"), "Least level that is logged: debug, info, warn or error."},
 		{"log.format", choice(&s.Log.Format, "text", "json"), "Format of the log, on standard error: text or json."},
-	}
+	}...)
 }
 
 // resolve fills in what depends on other settings and checks the whole. Errors
@@ -308,24 +311,13 @@ func (s *Settings) serverConfig() protocol.ServerConfig {
 	}
 }
 
-func (s *Settings) groupConfig() group.Config {
-	c := group.DefaultConfig()
-	c.OffsetsRetention = s.Kafka.OffsetsRetention
-	return c
-}
-
 // brokerConfigs are the settings under the names that Kafka's clients know.
 func (s *Settings) brokerConfigs() map[string]string {
-	c := map[string]string{
-		"auto.create.topics.enable": strconv.FormatBool(s.Kafka.AutoCreateTopics),
-		"num.partitions":            strconv.Itoa(s.Kafka.NumPartitions),
-		"socket.request.max.bytes":  strconv.FormatInt(s.Kafka.MaxRequestBytes, 10),
-	}
+	c := maps.Clone(s.Kafka.Configs)
+	c["auto.create.topics.enable"] = strconv.FormatBool(s.Kafka.AutoCreateTopics)
+	c["socket.request.max.bytes"] = strconv.FormatInt(s.Kafka.MaxRequestBytes, 10)
 	if s.AvailabilityZone != "" {
 		c["broker.rack"] = s.AvailabilityZone
-	}
-	if s.Kafka.OffsetsRetention != group.DefaultConfig().OffsetsRetention {
-		c["offsets.retention.minutes"] = strconv.Itoa(int(s.Kafka.OffsetsRetention / time.Minute))
 	}
 	return c
 }

@@ -11,6 +11,9 @@ import (
 
 	"github.com/dustin/go-humanize"
 	"github.com/spf13/pflag"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/streamhouse/streamhouse/broker/config"
 )
 
 // value is a setting's place, as flags, the environment and the file write it,
@@ -53,6 +56,9 @@ func (b *bound[T]) Shown() string {
 	}
 	return b.String()
 }
+
+// kindNumber is a whole number, or one with a fraction.
+const kindNumber = "number"
 
 // The kinds that are written in quotes.
 const (
@@ -101,7 +107,7 @@ func boolean(p *bool) value {
 }
 
 func integer(p *int) value {
-	return &bound[int]{place: p, kind: "number", parse: func(s string) (int, error) {
+	return &bound[int]{place: p, kind: kindNumber, parse: func(s string) (int, error) {
 		v, err := strconv.Atoi(s)
 		if err != nil {
 			return 0, fmt.Errorf("%q is not a whole number", s)
@@ -111,7 +117,7 @@ func integer(p *int) value {
 }
 
 func float(p *float64) value {
-	return &bound[float64]{place: p, kind: "number", parse: func(s string) (float64, error) {
+	return &bound[float64]{place: p, kind: kindNumber, parse: func(s string) (float64, error) {
 		v, err := strconv.ParseFloat(s, 64)
 		if err != nil || math.IsNaN(v) || math.IsInf(v, 0) {
 			return 0, fmt.Errorf("%q is not a number", s)
@@ -153,6 +159,41 @@ func printSize(v int64) string {
 	}
 	return strconv.FormatInt(v, 10)
 }
+
+// kafkaConfig is one of Kafka's broker configs, written as Kafka writes it. It is
+// among set once it is set.
+type kafkaConfig struct {
+	def *config.Definition
+	set map[string]string
+}
+
+func (c *kafkaConfig) Set(v string) error {
+	if err := c.def.Check(v); err != nil {
+		return err
+	}
+	c.set[c.def.Name] = v
+	return nil
+}
+
+func (c *kafkaConfig) Type() string {
+	switch c.def.Type {
+	case kmsg.ConfigTypeInt, kmsg.ConfigTypeLong:
+		return kindNumber
+	}
+	return kindText
+}
+
+func (c *kafkaConfig) String() string {
+	if c == nil || c.def == nil {
+		return "" // pflag asks a zero value
+	}
+	if v, ok := c.set[c.def.Name]; ok {
+		return v
+	}
+	return c.def.Default
+}
+
+func (c *kafkaConfig) Shown() string { return c.String() }
 
 func choice(p *string, from ...string) value {
 	v := text(p).(*bound[string])
