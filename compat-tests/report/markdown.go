@@ -61,6 +61,7 @@ func (r Report) Markdown() string {
 		r.section(&b, client)
 	}
 	limits(&b)
+	quirks(&b)
 	return b.String()
 }
 
@@ -102,6 +103,13 @@ func limits(b *strings.Builder) {
 		fmt.Fprintf(b, "| %s | %s |\n", limit.What, limit.Shows)
 	}
 	b.WriteString("\n[protocol/SKIPPED.md](../protocol/SKIPPED.md) has all APIs that are not served, and why.\n")
+}
+
+func quirks(b *strings.Builder) {
+	b.WriteString("\n## Quirks of clients\n\nWith Apache Kafka too.\n\n| client | what it does | what to do |\n|---|---|---|\n")
+	for _, quirk := range Quirks {
+		fmt.Fprintf(b, "| %s | %s | %s |\n", quirk.Client, quirk.Shows, quirk.Advice)
+	}
 }
 
 // anchor is what GitHub makes of a client's heading.

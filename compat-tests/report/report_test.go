@@ -20,7 +20,7 @@ func TestDocumentIsThatOfTheLastReport(t *testing.T) {
 		t.Fatal(err)
 	}
 	if string(document) != last.Markdown() {
-		t.Error("docs/COMPATIBILITY.md is not what report/last.json and report/limits.go make of it: run make docs")
+		t.Error("docs/COMPATIBILITY.md is not what report/last.json, report/limits.go and report/quirks.go make of it: run make docs")
 	}
 }
 
