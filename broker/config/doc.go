@@ -7,5 +7,6 @@
 //
 // A value is looked up as Kafka does: the topic's or the group's own, then the
 // dynamic broker config of the agent, then that of the cluster, then what the
-// agent was started with, then the default. The chain is shown to clients as synonyms (KIP-226).
+// agent was started with, then the default. The chain is shown to clients as
+// synonyms (KIP-226).
 package config
