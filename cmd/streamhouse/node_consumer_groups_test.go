@@ -14,6 +14,7 @@ type consumerMember struct {
 	*wire
 	group, id string
 	epoch     int32
+	interval  int32 // of its heartbeats, in ms
 	owned     []kmsg.ConsumerGroupHeartbeatRequestTopic
 }
 
@@ -28,7 +29,7 @@ func (m *consumerMember) beat(topic string) error {
 	if err := kerr.ErrorForCode(resp.ErrorCode); err != nil {
 		return err
 	}
-	m.epoch, m.owned = resp.MemberEpoch, nil
+	m.epoch, m.interval, m.owned = resp.MemberEpoch, resp.HeartbeatIntervalMillis, nil
 	for _, t := range resp.Assignment.Topics {
 		m.owned = append(m.owned, kmsg.ConsumerGroupHeartbeatRequestTopic{TopicID: t.TopicID, Partitions: t.Partitions})
 	}
@@ -88,5 +89,26 @@ func TestConsumersSurviveTheirCoordinator(t *testing.T) {
 		if m.epoch != epoch || m.partitions() != 2 {
 			t.Errorf("%s is in epoch %d with %d partitions, and was in %d with 2", m.id, m.epoch, m.partitions(), epoch)
 		}
+	}
+}
+
+// Coordinators do what they were started with, and what was set on the group since.
+func TestSettingsOfGroups(t *testing.T) {
+	a := startAgent(t, embeddedStores(t), func(s *Settings) {
+		s.Kafka.Configs["group.consumer.max.size"] = "1"
+		s.Kafka.Configs["group.consumer.heartbeat.interval.ms"] = "6000"
+	})
+	w := dial(t, a.addr)
+	tp := makeTopic(w, "t", 1)
+	first, second := &consumerMember{wire: w, group: "g", id: "a"}, &consumerMember{wire: w, group: "g", id: "b"}
+	if err := first.beat(tp.name); err != nil || first.interval != 6000 {
+		t.Errorf("the first member beats every %d ms, %v", first.interval, err)
+	}
+	if err := second.beat(tp.name); !errors.Is(err, kerr.GroupMaxSizeReached) {
+		t.Errorf("the second member: %v", err)
+	}
+	wantCode(t, "set", incrementally(w, false, kmsg.ConfigResourceTypeGroupConfig, "g", change{opSet, "consumer.heartbeat.interval.ms", "7000"}), nil)
+	if err := first.beat(tp.name); err != nil || first.interval != 7000 {
+		t.Errorf("the first member beats every %d ms, %v", first.interval, err)
 	}
 }
