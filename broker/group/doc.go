@@ -50,8 +50,9 @@
 //	                     it has all of its target
 //
 // The target is made anew when a member came or went, or subscribes to something
-// else, and when a topic did. The machine sees topics through a view that it takes
-// in each step; a heartbeat that brings nothing new compares two versions.
+// else, and when a topic did. The machine sees topics, and the configs of groups,
+// through a view that it takes in each step; a heartbeat that brings nothing new
+// compares two versions.
 //
 // A group with members changes its kind in one step when the first member of the
 // consumer protocol joins, and when the last one has gone. In between, members of
