@@ -3,6 +3,7 @@ package group
 import (
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
@@ -66,7 +67,7 @@ func (g *consumerGroup) upgrade(old *group) error {
 		return refuse(kerr.GroupIDNotFound, "Group %s is not a consumer group.", g.id)
 	}
 	view := g.m.view()
-	g.epoch, g.targetEpoch, g.topicsVersion = old.generation, old.generation, view.Version()
+	g.epoch, g.targetEpoch = old.generation, old.generation
 	for _, o := range old.members {
 		var says kmsg.ConsumerMemberMetadata
 		var assignment kmsg.ConsumerMemberAssignment
@@ -89,8 +90,24 @@ func (g *consumerGroup) upgrade(old *group) error {
 		mb.target = mb.assigned
 		g.put(mb)
 	}
-	_, g.partitions = g.subscribed(view)
+	// If there is something that nobody has, as in the middle of a rebalance, there
+	// is to be another target, as if the topics were new.
+	if _, partitions := g.subscribed(view); g.hasOwners(partitions) {
+		g.topicsVersion, g.partitions = view.Version(), partitions
+	}
 	return nil
+}
+
+// hasOwners says whether each partition of the topics has an owner.
+func (g *consumerGroup) hasOwners(partitions map[uuid.UUID]int32) bool {
+	for topic, n := range partitions {
+		for p := range n {
+			if g.owners[lease.Key{TopicID: topic, Partition: p}] == nil {
+				return false
+			}
+		}
+	}
+	return true
 }
 
 // lastOfProtocol says whether a member is the last one of the consumer protocol.
