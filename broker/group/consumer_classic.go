@@ -64,6 +64,9 @@ func (g *consumerGroup) mayJoin(r *JoinRequest) (*kmsg.ConsumerMemberMetadata, e
 	if len(g.members) >= g.m.cfg.ConsumerMaxSize && g.members[r.MemberID] == nil {
 		return nil, kerr.GroupMaxSizeReached
 	}
+	if !g.fits(cmp.Or(g.members[r.MemberID], g.static[r.InstanceID]), r.bytes()) {
+		return nil, kerr.GroupMaxSizeReached
+	}
 	if r.ProtocolType != consumerProtocol || !slices.ContainsFunc(r.Protocols, g.supports) {
 		return nil, kerr.InconsistentGroupProtocol
 	}
@@ -94,7 +97,9 @@ func (g *consumerGroup) updateClassic(mb *consumerMember, r *JoinRequest, says *
 	mb.clientID, mb.clientHost, mb.rebalanceTimeout = r.ClientID, r.ClientHost, r.RebalanceTimeout
 	g.setClassic(mb, &classicMember{sessionTimeout: r.SessionTimeout, protocols: r.Protocols})
 	g.changed()
-	return mb.says(says)
+	subscription = mb.says(says)
+	g.weigh(mb)
+	return subscription
 }
 
 // says takes what a member's subscription in the classic protocol says. It says

@@ -33,6 +33,7 @@ type consumerGroup struct {
 	members  map[string]*consumerMember
 	static   map[string]*consumerMember // by instance id
 	classics int                        // members that use the classic protocol
+	bytes    int                        // that the members say of themselves
 	// owners are the members that may use a partition: that have it assigned, or
 	// have not said yet that they gave it up. There is at most one.
 	owners map[lease.Key]*consumerMember
@@ -52,6 +53,7 @@ type consumerMember struct {
 	topics           []string // ascending, none twice
 	regex            string   // "" for none
 	assignor         string   // its preference; "" for none
+	bytes            int      // that it says of itself
 
 	state         memberState
 	epoch         int32
@@ -140,6 +142,7 @@ func (g *consumerGroup) put(mb *consumerMember) {
 	if mb.classic != nil {
 		g.classics++
 	}
+	g.weigh(mb)
 	g.own(mb, mb.assigned)
 	g.own(mb, mb.revoking)
 }
@@ -153,8 +156,35 @@ func (g *consumerGroup) take(mb *consumerMember) {
 	if mb.classic != nil {
 		g.classics--
 	}
+	g.bytes -= mb.bytes
 	g.release(mb.assigned)
 	g.release(mb.revoking)
+}
+
+// weigh counts in what a member says of itself, which has changed.
+func (g *consumerGroup) weigh(mb *consumerMember) {
+	g.bytes -= mb.bytes
+	mb.bytes = len(mb.id) + len(mb.instance) + len(mb.rack) + len(mb.clientID) + len(mb.regex) + textBytes(mb.topics)
+	if mb.classic != nil {
+		mb.bytes += protocolBytes(mb.classic.protocols)
+	}
+	g.bytes += mb.bytes
+}
+
+// fits says whether there is room for what a member says of itself, if that is
+// more than before. The member is nil if it is new.
+func (g *consumerGroup) fits(mb *consumerMember, bytes int) bool {
+	if mb != nil {
+		bytes -= mb.bytes
+	}
+	return bytes <= 0 || g.bytes+bytes <= maxGroupBytes
+}
+
+func textBytes(texts []string) (n int) {
+	for _, t := range texts {
+		n += len(t)
+	}
+	return n
 }
 
 // setClassic says what protocol a member of the group uses.
@@ -346,8 +376,9 @@ func named(view View, partitions assignor.Partitions) []NamedPartitions {
 
 // check implements coordinated.
 func (g *consumerGroup) check() (members int, err error) {
-	owned, classics := 0, 0
+	owned, classics, bytes := 0, 0, 0
 	for id, mb := range g.members {
+		bytes += mb.bytes
 		owned += mb.assigned.Count() + mb.revoking.Count()
 		if mb.classic != nil {
 			classics++
@@ -373,6 +404,8 @@ func (g *consumerGroup) check() (members int, err error) {
 		return 0, errors.New("a partition with two owners, or none that is known")
 	case classics != g.classics:
 		return 0, errors.New("miscounted members of the classic protocol")
+	case bytes != g.bytes:
+		return 0, errors.New("miscounted bytes")
 	case g.targetEpoch > g.epoch:
 		return 0, errors.New("a target ahead of the group")
 	case g.state != g.currentState():

@@ -72,7 +72,19 @@ func (m *machine) admit(now time.Duration, r *ConsumerHeartbeatRequest) (*consum
 	if err := mb.knows(r); err != nil {
 		return nil, nil, err
 	}
+	if err := g.checkSize(mb, r); err != nil {
+		return nil, nil, err
+	}
 	return g, mb, g.checkRegex(r)
+}
+
+// checkSize refuses a heartbeat that says more than there is room for; mb is nil
+// for a new member.
+func (g *consumerGroup) checkSize(mb *consumerMember, r *ConsumerHeartbeatRequest) error {
+	if g.fits(mb, r.bytes()) {
+		return nil
+	}
+	return refuse(kerr.GroupMaxSizeReached, "The members of the consumer group subscribe to too much.")
 }
 
 // knows refuses a member that is not in the epoch that it believes to be in. One
@@ -128,6 +140,9 @@ func (m *machine) admitNew(now time.Duration, r *ConsumerHeartbeatRequest) (*con
 	case known != nil && r.InstanceID != "" && known.instance != r.InstanceID:
 		return nil, nil, refuse(kerr.InvalidRequest, "Member %s does not have the instance id %s.", id, r.InstanceID)
 	}
+	if err := g.checkSize(cmp.Or(old, known), r); err != nil {
+		return nil, nil, err
+	}
 	g.install(now)
 	switch {
 	case old != nil:
@@ -180,6 +195,7 @@ func (g *consumerGroup) update(mb *consumerMember, r *ConsumerHeartbeatRequest) 
 		subscription = true
 	}
 	if changed || subscription {
+		g.weigh(mb)
 		g.changed()
 	}
 	return subscription

@@ -59,6 +59,16 @@ type ConsumerHeartbeatRequest struct {
 	newMemberID string // for a member without an id; set by the coordinator
 }
 
+// bytes is how many the member says of itself, which may leave out what has not
+// changed.
+func (r *ConsumerHeartbeatRequest) bytes() int {
+	n := len(r.MemberID) + len(r.newMemberID) + len(r.InstanceID) + len(r.Rack) + len(r.ClientID) + textBytes(r.Topics)
+	if r.Regex != nil {
+		n += len(*r.Regex)
+	}
+	return n
+}
+
 // ConsumerHeartbeatResponse is a member's place in its group.
 type ConsumerHeartbeatResponse struct {
 	MemberID string

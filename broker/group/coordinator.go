@@ -158,7 +158,8 @@ func (c *Coordinator) Join(r JoinRequest) Pending[JoinResponse] {
 
 // Sync waits for the leader's assignment. Errors are INVALID_GROUP_ID,
 // UNKNOWN_MEMBER_ID, FENCED_INSTANCE_ID, ILLEGAL_GENERATION,
-// INCONSISTENT_GROUP_PROTOCOL and REBALANCE_IN_PROGRESS.
+// INCONSISTENT_GROUP_PROTOCOL, REBALANCE_IN_PROGRESS, and UNKNOWN_SERVER_ERROR of an
+// assignment that is too large.
 func (c *Coordinator) Sync(r SyncRequest) Pending[SyncResponse] {
 	if r.Group == "" {
 		return refused[SyncResponse](kerr.InvalidGroupID)

@@ -2,9 +2,13 @@ package group
 
 import (
 	"errors"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
+
+	"github.com/streamhouse/streamhouse/broker/group/assignor"
 )
 
 // TestGroupSize has members say more of themselves than a record may hold.
@@ -52,5 +56,25 @@ func TestGroupSize(t *testing.T) {
 		want(t, err, nil)
 		_, err = join(first.MemberID, most[1:])
 		want(t, err, nil)
+	})
+
+	t.Run("consumer", func(t *testing.T) {
+		m, err := newMachine(&cfg, noTopics, 0, nil)
+		want(t, err, nil)
+		join := func(id, topic string) error {
+			_, err := ask(m, &ConsumerHeartbeatRequest{Group: "g", MemberID: id, Topics: []string{topic}, Owned: assignor.Partitions{}, RebalanceTimeout: time.Second})
+			return err
+		}
+		topic := strings.Repeat("t", len(most))
+		want(t, join("a", topic), nil)
+		want(t, join("b", topic), kerr.GroupMaxSizeReached)
+		want(t, join("b", "t"), nil)
+		_, err = ask(m, &ConsumerHeartbeatRequest{Group: "g", MemberID: "b", Epoch: 2, Topics: []string{topic}, RebalanceTimeout: -1})
+		want(t, err, kerr.GroupMaxSizeReached)
+		want(t, join("a", topic[1:]), nil)
+		classic := joinRequest("g", "c")
+		classic.Protocols = []Protocol{{"range", most}}
+		_, err = ask(m, &classic)
+		want(t, err, kerr.GroupMaxSizeReached)
 	})
 }
