@@ -227,6 +227,7 @@ func (c *Coordinator) Commit(r CommitRequest) Pending[[]error] {
 }
 
 // Fetch returns all offsets of a group, with every commit that was begun before.
+// They are not the caller's alone, and must not be changed.
 func (c *Coordinator) Fetch(r FetchRequest) Pending[[]metadata.CommittedOffset] {
 	return Pending[[]metadata.CommittedOffset]{c.begin(r.Group, &r)}
 }

@@ -104,7 +104,8 @@ func TestInvalidRequests(t *testing.T) {
 	})
 }
 
-// While one commit is under way, those that come wait for one statement.
+// While one commit is under way, those that come wait for one statement, and so do
+// the fetches, which read a group once.
 func TestCommitsOfAllGroupsShareAStatement(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFakeStore()
@@ -119,17 +120,23 @@ func TestCommitsOfAllGroupsShareAStatement(t *testing.T) {
 			pending = append(pending, a.Commit(commitRequest(simple(g), int64(i))))
 			synctest.Wait() // the first is with the store now
 		}
-		fetch := a.Fetch(FetchRequest{Group: groups[19]})
+		last := a.Fetch(FetchRequest{Group: groups[19]})
+		others := []Pending[[]metadata.CommittedOffset]{a.Fetch(FetchRequest{Group: groups[18]}), a.Fetch(FetchRequest{Group: groups[18]})}
 		close(open)
 		for _, p := range pending {
 			if errs := wait(t, p); errs[0] != nil {
 				t.Error(errs[0])
 			}
 		}
-		if got := wait(t, fetch); len(got) != 1 || got[0].Offset != 19 {
+		if got := wait(t, last); len(got) != 1 || got[0].Offset != 19 {
 			t.Errorf("fetched %v: it must see the commit that was begun before", got)
 		}
-		want := []string{"commit 1, save 1", "commit 19, save 19", "fetch 1"}
+		for _, p := range others {
+			if got := wait(t, p); len(got) != 1 || got[0].Offset != 18 {
+				t.Errorf("fetched %v", got)
+			}
+		}
+		want := []string{"commit 1, save 1", "commit 19, save 19", "fetch 2"}
 		if got := f.statements(); !slices.Equal(got, want) {
 			t.Errorf("statements %v, want %v", got, want)
 		}

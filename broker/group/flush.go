@@ -220,27 +220,32 @@ func (s *shard) giveUp(l *lease.Lease) {
 	s.lost(l)
 }
 
-// fetch reads the offsets of all groups that wait, in one statement. If the
-// lease was lost meanwhile, clients are sent on: its next holder may have
-// accepted commits that were not in the store yet.
+// fetch reads the offsets of all groups that wait, in one statement, and those of
+// a group once: its members ask all at the same time. If the lease was lost
+// meanwhile, clients are sent on: its next holder may have accepted commits that
+// were not in the store yet.
 func (s *shard) fetch(ctx context.Context, l *lease.Lease, fetches []storeFetch) {
-	groups := make([]string, len(fetches))
-	for i, f := range fetches {
-		groups[i] = f.group
+	var groups []string
+	place := make(map[string]int)
+	for _, f := range fetches {
+		if _, known := place[f.group]; !known {
+			place[f.group] = len(groups)
+			groups = append(groups, f.group)
+		}
 	}
 	var stored [][]metadata.CommittedOffset
 	err := s.ask(ctx, s.cfg.StoreTimeout, func(ctx context.Context) (err error) {
 		stored, err = s.groups.FetchOffsets(ctx, groups)
 		return err
 	})
-	for i, f := range fetches {
+	for _, f := range fetches {
 		switch {
 		case l == nil || !l.Held():
 			f.call.complete(nil, kerr.NotCoordinator)
 		case err != nil:
 			f.call.complete(nil, kerr.CoordinatorNotAvailable)
 		default:
-			f.call.complete(stored[i], nil)
+			f.call.complete(stored[place[f.group]], nil)
 		}
 	}
 	if err != nil && ctx.Err() == nil {
