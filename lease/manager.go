@@ -8,6 +8,8 @@ import (
 	"math/rand/v2"
 	"sync"
 	"time"
+
+	"github.com/google/uuid"
 )
 
 // ErrNotLeader says that this agent does not lead a partition, or does not any
@@ -326,6 +328,20 @@ func (m *Manager) Lose(l *Lease, cause error) {
 	}
 }
 
+// Forget ends the leases of a topic that was deleted: nobody has them now, and
+// their renewal would look as if another agent had.
+func (m *Manager) Forget(topic uuid.UUID) {
+	var forgotten []*Lease
+	m.mu.Lock()
+	for _, l := range m.machine.leases() {
+		if l.key.TopicID == topic && m.machine.remove(l) {
+			forgotten = append(forgotten, l)
+		}
+	}
+	m.mu.Unlock()
+	m.end(forgotten, ErrUnknownKey)
+}
+
 // Release ends the leases of the keys and frees them in the store. It waits
 // for nothing that is done under them: callers drain first. If the store can't
 // be asked, the leases end by themselves.
@@ -400,7 +416,7 @@ func (m *Manager) end(leases []*Lease, cause error) {
 		m.metrics.lost(cause)
 		l.end(cause)
 	}
-	if !errors.Is(cause, ErrReleased) {
+	if !errors.Is(cause, ErrReleased) && !errors.Is(cause, ErrUnknownKey) {
 		m.log.Warn("leases lost", "leases", len(leases), "first", leases[0].key, "cause", cause)
 	}
 }

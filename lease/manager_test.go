@@ -394,6 +394,25 @@ func TestLeaseThatWasTakenIsLostAtItsRenewal(t *testing.T) {
 	})
 }
 
+func TestLeasesOfADeletedTopicAreNotLost(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := newFakeStore()
+		m, reg := start(t, store, "a")
+		of := func(topic byte) lease.Key { return lease.Key{TopicID: uuid.UUID{topic}} }
+		leases := acquire(t, m, of(1), of(2))
+		m.Forget(of(1).TopicID)
+		if cause := context.Cause(leases[0].Context()); !errors.Is(cause, lease.ErrUnknownKey) {
+			t.Errorf("cause is %v", cause)
+		}
+		if !leases[1].Held() {
+			t.Error("the lease of another topic was forgotten too")
+		}
+		if n := metric(t, reg, "streamhouse_partition_lease_expirations_total", "taken"); n != 0 {
+			t.Errorf("%v leases count as taken", n)
+		}
+	})
+}
+
 func TestDeadlineCountsFromBeforeTheRequest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := newFakeStore()

@@ -31,7 +31,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		}),
 		losses: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "streamhouse_partition_lease_expirations_total",
-			Help: "Leases that this agent lost without having released them, by cause.",
+			Help: "Leases that this agent lost without having released them, but for those of deleted topics, by cause.",
 		}, []string{"cause"}),
 		epoch: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "streamhouse_partition_lease_epoch",
@@ -71,10 +71,11 @@ const (
 	renewalFailed = "failed"
 )
 
-// lost counts a lease that was lost for the cause.
+// lost counts a lease that was lost for the cause. That of a deleted topic is no
+// loss.
 func (m *Metrics) lost(cause error) {
 	switch {
-	case errors.Is(cause, ErrReleased):
+	case errors.Is(cause, ErrReleased), errors.Is(cause, ErrUnknownKey):
 	case errors.Is(cause, ErrExpired):
 		m.losses.WithLabelValues(causeExpired).Inc()
 	case errors.Is(cause, ErrFenced):

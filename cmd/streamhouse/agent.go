@@ -278,7 +278,11 @@ func (n *node) assemble(objects objstore.Store, session uuid.UUID, reg *promethe
 	n.leases = lease.NewManager(n.store, s.AgentID, s.leaseConfig(), lease.NewMetrics(reg), log)
 	n.reader = fetch.New(s.fetchConfig(debug.SetMemoryLimit(-1)), n.store, objects, leads{n.leases}, fetch.NewMetrics(reg), log)
 	n.topology = topology.NewWatcher(topology.Config{
-		Interval: s.TopologyInterval, AgentFresh: s.LeaseDuration, NodeID: self.NodeID, Broker: static, Deleted: n.reader.Forget,
+		Interval: s.TopologyInterval, AgentFresh: s.LeaseDuration, NodeID: self.NodeID, Broker: static,
+		Deleted: func(topic uuid.UUID) {
+			n.reader.Forget(topic)
+			n.leases.Forget(topic)
+		},
 	}, n.agent.Listed(n.store), log)
 	n.pool = ingest.NewPool(s.Flush, ingest.Environment{
 		AgentID: s.AgentID, Session: session, Leases: n.leases, Objects: objects,

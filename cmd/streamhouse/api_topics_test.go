@@ -220,6 +220,10 @@ func TestDeleteTopics(t *testing.T) {
 			wantCode(t, name, got[0].ErrorCode, test.want)
 		}
 
+		if a.holds(one, 0) {
+			t.Error("the agent holds a lease of the deleted topic")
+		}
+
 		// A topic of the same name is another one: nothing of the old is left.
 		again := makeTopic(w, "one", 1)
 		if again.id == one.id {
