@@ -2,6 +2,7 @@ package broker
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"time"
 
@@ -16,13 +17,14 @@ import (
 
 // ConsumerGroupHeartbeat, v0 and v1. KIP-848 (the consumer protocol, with regular
 // expressions in v1), KIP-1082 (the client makes its member id, v1).
-func (b *Broker) consumerGroupHeartbeat(_ context.Context, req *protocol.Request) protocol.Reply {
+func (b *Broker) consumerGroupHeartbeat(ctx context.Context, req *protocol.Request) protocol.Reply {
 	r := req.Body.(*kmsg.ConsumerGroupHeartbeatRequest)
 	resp := r.ResponseKind().(*kmsg.ConsumerGroupHeartbeatResponse)
 	if err := checkConsumerHeartbeat(r); err != nil {
 		resp.ErrorCode, resp.ErrorMessage = errorCode(err), errorMessage(err)
 		return protocol.Now(resp)
 	}
+	b.awaitTopics(ctx, r.SubscribedTopicNames)
 	pending := b.Groups.ConsumerHeartbeat(group.ConsumerHeartbeatRequest{
 		Group: r.Group, MemberID: r.MemberID, Epoch: r.MemberEpoch,
 		InstanceID: orEmpty(r.InstanceID), Rack: orEmpty(r.RackID),
@@ -48,6 +50,16 @@ func (b *Broker) consumerGroupHeartbeat(_ context.Context, req *protocol.Request
 		}
 		return resp
 	})
+}
+
+// awaitTopics makes this agent know topics of a new subscription that were created
+// a moment ago elsewhere: without them the member would have nothing until its
+// next heartbeat. Those of members at rest name no topics.
+func (b *Broker) awaitTopics(ctx context.Context, names []string) {
+	view := b.Topology.Snapshot()
+	if slices.ContainsFunc(names, func(name string) bool { return view.TopicByName(name) == nil }) {
+		b.viewOf(ctx, 0)
+	}
 }
 
 // checkConsumerHeartbeat refuses what Kafka's

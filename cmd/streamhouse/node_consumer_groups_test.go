@@ -44,6 +44,29 @@ func (m *consumerMember) partitions() (n int) {
 	return n
 }
 
+// A member has its partitions at once, although its topic was created a moment ago
+// at an agent that does not coordinate its group.
+func TestConsumerOfANewTopic(t *testing.T) {
+	t.Parallel()
+	s := sharedStores(t)
+	agents := []*isolated{startIsolated(t, s, named("first")), startIsolated(t, s, named("second"))}
+	w := []*wire{dial(t, agents[0].addr), dial(t, agents[1].addr)}
+	const group = "consumers"
+	here := agreedCoordinator(t, w, agents, group)
+	first := &consumerMember{wire: w[here], group: group, id: "first"}
+	makeShared(w[0], w[1], "old", 1)
+	eventually(t, "the agent coordinates the group", func() bool { return first.beat("old") == nil })
+
+	tp := makeTopic(w[1-here], "new", 4)
+	second := &consumerMember{wire: w[here], group: group, id: "second"}
+	if err := second.beat(tp.name); err != nil {
+		t.Fatal(err)
+	}
+	if n := second.partitions(); n != 4 {
+		t.Errorf("the member has %d partitions of the new topic", n)
+	}
+}
+
 // Members of the consumer protocol go on with another coordinator in the same
 // epoch and with what they own.
 func TestConsumersSurviveTheirCoordinator(t *testing.T) {
