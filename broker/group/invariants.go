@@ -34,8 +34,11 @@ func (g *group) holds() error {
 		if mb.unsynced {
 			unsynced++
 		}
-		if mb.syncing != nil && g.state != CompletingRebalance {
+		switch {
+		case mb.syncing != nil && g.state != CompletingRebalance:
 			return errors.New("a sync waits outside of CompletingRebalance")
+		case len(mb.protocols) == 0:
+			return errors.New("a member without protocols")
 		}
 	}
 	switch {

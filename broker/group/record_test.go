@@ -3,6 +3,7 @@ package group
 import (
 	"testing"
 
+	"github.com/streamhouse/streamhouse/broker/group/assignor"
 	"github.com/streamhouse/streamhouse/metadata"
 )
 
@@ -14,6 +15,7 @@ func FuzzLoad(f *testing.F) {
 		`{"version":1,"type":"classic","state":"Stable","generation":1,"protocol":"p","leader":"m","members":[{"id":"m","instance":"i","clientId":"c","clientHost":"h","sessionTimeoutMs":1,"rebalanceTimeoutMs":2,"protocols":[{"name":"p","metadata":"AA=="}],"assignment":"AQ=="}]}`,
 		`{"version":1,"type":"classic","state":"CompletingRebalance","leader":"m","members":[{"id":"m"},{"id":"m"}]}`,
 		`{"version":1,"type":"classic","state":"Empty","members":[{"id":"m"}]}`,
+		`{"version":1,"type":"classic","state":"Stable","protocolType":"consumer","leader":"m","members":[{"id":"m"}]}`,
 	} {
 		f.Add(record)
 	}
@@ -36,6 +38,11 @@ func FuzzLoad(f *testing.F) {
 		}
 		if got := encodeRecord(again.groups["g"].record()); got != stored {
 			t.Errorf("stored\n%s\nand then\n%s", stored, got)
+		}
+		// Whoever joins makes it one of the consumer protocol, if it can become one.
+		m.step(0, newCall(), &ConsumerHeartbeatRequest{Group: "g", MemberID: "a", Topics: []string{"t"}, Owned: assignor.Partitions{}})
+		if err := m.check(); err != nil {
+			t.Fatal(err)
 		}
 		m.expire(cfg.RetentionCheckInterval)
 		if err := m.check(); err != nil {
