@@ -73,6 +73,10 @@
 // A record that can't be stored ends the shard: the machine is ahead of the
 // store, and since nobody was told of it, what is stored can be gone on with.
 //
+// So that a record can always be written in the time that one request may take, what
+// the members of a group say of themselves has a bound, which they share; Kafka's is
+// that of a record of its log.
+//
 // All groups have a record, also those that have offsets and never had members.
 // So the machine knows every group of its shard.
 //
