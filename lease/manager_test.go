@@ -515,3 +515,28 @@ func BenchmarkGet(b *testing.B) {
 	cancel()
 	<-done
 }
+
+func TestLossesAreCountedByCause(t *testing.T) {
+	for cause, label := range map[error]string{
+		lease.ErrExpired:                    "expired",
+		lease.ErrTaken:                      "taken",
+		lease.ErrFenced:                     "fenced",
+		errors.New("nothing to do with it"): "given_up",
+	} {
+		t.Run(label, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				m, reg := start(t, newFakeStore(), "a")
+				m.Lose(acquire(t, m, key(0))[0], cause)
+				for _, other := range []string{"expired", "taken", "fenced", "given_up"} {
+					want := 0.0
+					if other == label {
+						want = 1
+					}
+					if n := metric(t, reg, "streamhouse_partition_lease_expirations_total", other); n != want {
+						t.Errorf("%v are counted as %s, want %v", n, other, want)
+					}
+				}
+			})
+		})
+	}
+}

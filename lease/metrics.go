@@ -52,7 +52,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 			Help: "Renewal requests, each of all leases of the agent, by outcome.",
 		}, []string{"outcome"}),
 	}
-	for _, cause := range []string{causeExpired, causeTaken, causeFenced} {
+	for _, cause := range []string{causeExpired, causeTaken, causeFenced, causeGivenUp} {
 		m.losses.WithLabelValues(cause)
 	}
 	for _, outcome := range []string{renewalOK, renewalFailed} {
@@ -67,6 +67,7 @@ const (
 	causeExpired  = "expired"
 	causeTaken    = "taken"
 	causeFenced   = "fenced"
+	causeGivenUp  = "given_up"
 	renewalOK     = "ok"
 	renewalFailed = "failed"
 )
@@ -80,8 +81,10 @@ func (m *Metrics) lost(cause error) {
 		m.losses.WithLabelValues(causeExpired).Inc()
 	case errors.Is(cause, ErrFenced):
 		m.losses.WithLabelValues(causeFenced).Inc()
-	default:
+	case errors.Is(cause, ErrTaken):
 		m.losses.WithLabelValues(causeTaken).Inc()
+	default: // whoever called Lose could do nothing with it
+		m.losses.WithLabelValues(causeGivenUp).Inc()
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"sync"
 	"time"
 
@@ -110,7 +111,7 @@ func (s *shard) apply(effects []effect) {
 				continue
 			}
 		case note:
-			s.log.Info(e.what, "group", e.group, "generation", e.generation, "members", e.members, "reason", e.reason)
+			s.tell(e)
 			if e.what == stable {
 				s.metrics.rebalances.Inc()
 			}
@@ -120,6 +121,15 @@ func (s *shard) apply(effects []effect) {
 		signal(s.work)
 	}
 	s.count(s.machine.counts)
+}
+
+// tell logs a change.
+func (s *shard) tell(n note) {
+	log := s.log
+	if n.reason != "" {
+		log = log.With("reason", n.reason)
+	}
+	log.Info(n.what, "group", n.group, "generation", n.generation, "members", n.members)
 }
 
 // count brings the metrics up to date.
@@ -219,7 +229,11 @@ func (s *shard) load(ctx context.Context) (m *machine, err error) {
 		return nil, err
 	}
 	s.metrics.load.Observe((s.now() - start).Seconds())
-	s.log.Info("loaded a group coordinator's shard", "shard", s.key.Partition, "groups", len(m.groups), "members", m.counts.members)
+	level := slog.LevelInfo
+	if len(m.groups) == 0 {
+		level = slog.LevelDebug
+	}
+	s.log.Log(ctx, level, "loaded a group coordinator's shard", "shard", s.key.Partition, "groups", len(m.groups), "members", m.counts.members)
 	return m, nil
 }
 

@@ -294,7 +294,7 @@ func (n *node) assemble(objects objstore.Store, session uuid.UUID, reg *promethe
 	b := broker.New(broker.Parts{
 		NodeID: self.NodeID, AgentID: s.AgentID, Store: n.store, Topology: n.topology, Partitions: n.table,
 		Reader: n.reader, Sessions: fetch.NewSessions(), Groups: n.groups,
-		LogDir: redact(s.ObjectURL), Log: log, Level: n.level,
+		LogDir: withoutQuery(s.ObjectURL), Log: log, Level: n.level,
 	})
 	router, err := protocol.NewRouter(b.Routes(), protocol.WithApiVersionsHook(b.ApiVersions))
 	if err != nil {

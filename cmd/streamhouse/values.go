@@ -94,6 +94,13 @@ func redact(raw string) string {
 	return u.Redacted()
 }
 
+// withoutQuery is what a URL names, without how it is reached and with what
+// secrets.
+func withoutQuery(raw string) string {
+	place, _, _ := strings.Cut(redact(raw), "?")
+	return place
+}
+
 const kindBoolean = "true or false"
 
 func boolean(p *bool) value {
