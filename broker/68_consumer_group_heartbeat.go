@@ -24,7 +24,7 @@ func (b *Broker) consumerGroupHeartbeat(ctx context.Context, req *protocol.Reque
 		resp.ErrorCode, resp.ErrorMessage = errorCode(err), errorMessage(err)
 		return protocol.Now(resp)
 	}
-	b.awaitTopics(ctx, r.SubscribedTopicNames)
+	b.awaitTopics(ctx, r)
 	pending := b.Groups.ConsumerHeartbeat(group.ConsumerHeartbeatRequest{
 		Group: r.Group, MemberID: r.MemberID, Epoch: r.MemberEpoch,
 		InstanceID: orEmpty(r.InstanceID), Rack: orEmpty(r.RackID),
@@ -52,12 +52,15 @@ func (b *Broker) consumerGroupHeartbeat(ctx context.Context, req *protocol.Reque
 	})
 }
 
-// awaitTopics makes this agent know topics of a new subscription that were created
-// a moment ago elsewhere: without them the member would have nothing until its
-// next heartbeat. Those of members at rest name no topics.
-func (b *Broker) awaitTopics(ctx context.Context, names []string) {
+// awaitTopics makes this agent know topics that were created a moment ago
+// elsewhere. Without those of a new subscription the member would have nothing
+// until its next heartbeat. Whoever joins may upgrade a classic group, the members
+// of which may own partitions of topics that this agent has not heard of: it must
+// not give them away. Heartbeats of members at rest name no topics.
+func (b *Broker) awaitTopics(ctx context.Context, r *kmsg.ConsumerGroupHeartbeatRequest) {
 	view := b.Topology.Snapshot()
-	if slices.ContainsFunc(names, func(name string) bool { return view.TopicByName(name) == nil }) {
+	unknown := func(name string) bool { return view.TopicByName(name) == nil }
+	if r.MemberEpoch == group.JoinEpoch || slices.ContainsFunc(r.SubscribedTopicNames, unknown) {
 		b.viewOf(ctx, 0)
 	}
 }

@@ -171,7 +171,7 @@ func (g *consumerGroup) checkRegex(r *ConsumerHeartbeatRequest) error {
 
 // maxPattern is how many instructions a regular expression may have, of which
 // each may be looked at for each character of each topic's name.
-const maxPattern = 1000
+const maxPattern = 250
 
 var errPatternTooLarge = errors.New("it is too large")
 
@@ -194,7 +194,10 @@ func compilePattern(expression string) (*pattern, error) {
 // instructions is about how many a compiled expression has, with its repetitions
 // written out. The parser bounds these, so that it does not overflow.
 func instructions(re *syntax.Regexp) int {
-	n := 1 + len(re.Rune)
+	n := 1
+	if re.Op == syntax.OpLiteral { // a class of characters is one, however many it has
+		n = len(re.Rune)
+	}
 	for _, sub := range re.Sub {
 		n += instructions(sub)
 	}

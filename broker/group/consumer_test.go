@@ -418,3 +418,18 @@ func BenchmarkConsumerGroupGathers(b *testing.B) {
 		b.ReportMetric(float64(steps), "heartbeats/op")
 	}
 }
+
+func TestPatternsOfPeopleAreSmallEnough(t *testing.T) {
+	for expression, fits := range map[string]bool{
+		`(orders|payments|refunds)\.(eu|us|ap)-[a-z]+-[0-9]{1,3}\.v[0-9]+`: true,
+		`[\p{L}\p{N}._-]{1,64}`:           true,
+		`.*`:                              true,
+		strings.Repeat("t", 249):          true, // one name, of the longest
+		`(?:[a-z]{1,50}-){1,10}`:          false,
+		`(((a{1,10}){1,10}){1,10}){1,10}`: false,
+	} {
+		if _, err := compilePattern(expression); (err == nil) != fits {
+			t.Errorf("%s: %v", expression, err)
+		}
+	}
+}
