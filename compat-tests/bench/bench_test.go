@@ -33,6 +33,8 @@ var (
 	gibibytes  = flag.Float64("gib", 2, "GiB of values that each throughput measurement produces at most")
 	idle       = flag.Duration("idle", 30*time.Second, "length of the idle scenario")
 	starts     = flag.Int("starts", 10, "starts that are timed")
+	rebalances = flag.Int("rebalances", 10, "joins and leaves that are timed")
+	commits    = flag.Duration("commits", 10*time.Second, "length of the scenario of offset commits")
 )
 
 const (
@@ -65,6 +67,8 @@ type results struct {
 	machine string
 
 	latency, oneByOne, produce, produceLZ4, fetch, fetchCold, idle, start Table
+
+	groups groupResults
 }
 
 func newResults() *results {
@@ -107,6 +111,7 @@ func newResults() *results {
 			Title:   "From the start of the process to the first answered Metadata",
 			Columns: []Column{{Unit: p50, Goal: 1000}, {Unit: maximum}, {Unit: residentMiB, Goal: 100}},
 		},
+		groups: newGroupResults(),
 	}
 }
 
@@ -116,7 +121,10 @@ func (r *results) report() *Report {
 	}
 	return &Report{
 		Machine: r.machine,
-		Tables:  []*Table{&r.latency, &r.oneByOne, &r.produce, &r.produceLZ4, &r.fetch, &r.fetchCold, &r.idle, &r.start},
+		Tables: append(
+			[]*Table{&r.latency, &r.oneByOne, &r.produce, &r.produceLZ4, &r.fetch, &r.fetchCold, &r.idle, &r.start},
+			r.groups.tables()...,
+		),
 	}
 }
 
@@ -136,6 +144,9 @@ func BenchmarkEndToEnd(b *testing.B) {
 	if slices.Contains(names, embedded) {
 		b.Run("start", r.measureStart)
 	}
+	forEachTarget(b, "rebalance", names, r.groups.measureRebalances)
+	forEachTarget(b, "commits", names, r.groups.measureCommits)
+	forEachTarget(b, "at-rest", names, r.groups.measureAtRest)
 }
 
 // forEachTarget runs a scenario on each of the targets, fresh.
@@ -225,20 +236,7 @@ func (r *results) measureIdle(b *testing.B, t target) {
 	}
 	elapse(b, settleTime)
 
-	const queries = "streamhouse_metadata_store_queries_total"
-	values := map[string]float64{}
-	transactions := func() float64 { return 0 }
-	if t.database != "" {
-		transactions = func() float64 { return t.transactions(ctx, b) }
-	}
-	cpu, asked, committed := t.cpu(b), t.metrics(ctx, b).Sum(queries), transactions()
-	elapse(b, *idle)
-	seconds := idle.Seconds()
-	if t.database != "" {
-		values[transactionsPerSecond] = (transactions() - committed) / seconds
-	}
-	values[queriesPerSecond] = (t.metrics(ctx, b).Sum(queries) - asked) / seconds
-	values[percentOfCore] = (t.cpu(b) - cpu).Seconds() / seconds * 100
+	values := t.usage(ctx, b, func() { elapse(b, *idle) })
 	values[residentMiB] = t.residentMiB(b)
 	add(b, &r.idle, t.name, "", values)
 }

@@ -100,6 +100,27 @@ func (t target) residentMiB(b *testing.B) float64 {
 	return mib
 }
 
+// usage is what the target's process used of a core, and what it asked of its database, while work ran.
+func (t target) usage(ctx context.Context, b *testing.B, work func()) map[string]float64 {
+	b.Helper()
+	const queries = "streamhouse_metadata_store_queries_total"
+	transactions := func() float64 { return 0 }
+	if t.database != "" {
+		transactions = func() float64 { return t.transactions(ctx, b) }
+	}
+	cpu, asked, committed, begin := t.cpu(b), t.metrics(ctx, b).Sum(queries), transactions(), time.Now()
+	work()
+	seconds := time.Since(begin).Seconds()
+	values := map[string]float64{percentOfCore: (t.cpu(b) - cpu).Seconds() / seconds * 100}
+	if t.agent != nil {
+		values[queriesPerSecond] = (t.metrics(ctx, b).Sum(queries) - asked) / seconds
+	}
+	if t.database != "" {
+		values[transactionsPerSecond] = (transactions() - committed) / seconds
+	}
+	return values
+}
+
 // transactions is how many transactions the target's database has committed, as the database counts.
 func (t target) transactions(ctx context.Context, b *testing.B) float64 {
 	b.Helper()
