@@ -16,6 +16,8 @@ const (
 	groupLanes        = 100
 	javaHeartbeats    = 3 * time.Second // what the Java client's heartbeat.interval.ms is by default
 	groupsTime        = 3 * time.Minute // for each scenario, at most
+	// statisticsTime is longer than PostgreSQL keeps what an idle connection did before it shows it: ten seconds.
+	statisticsTime = 15 * time.Second
 )
 
 // The quantities of groups.
@@ -39,14 +41,21 @@ func newGroupResults() groupResults {
 		{Unit: joinP50}, {Unit: joinMaximum}, {Unit: joinRounds},
 		{Unit: leaveP50}, {Unit: leaveMaximum}, {Unit: leaveRounds},
 	}
+	const (
+		classicNote = "From the newcomer's first JoinGroup, or from LeaveGroup, until all members have been synced in one generation. " +
+			"Members don't wait for their next heartbeat to learn of it: they ask at once, and again after pauses that begin at 1 ms."
+		consumerNote = "From the newcomer's first heartbeat, or its last, until all members are in the new epoch and have all partitions between them. " +
+			"Heartbeats come in rounds, of all members at once, without the interval in between that clients keep; rounds are those of the median. " +
+			"consumer.assignment.interval.ms is 0."
+	)
 	of := func(protocol string, partitions int) string {
 		return fmt.Sprintf("Rebalance of %d members, %s protocol, a topic of %d partitions: member %d joins, and leaves",
 			rebalancedMembers, protocol, partitions, rebalancedMembers+1)
 	}
 	return groupResults{
-		classic:        Table{Title: of("classic", rebalancedMembers), Columns: classic},
-		consumer:       Table{Title: of("consumer", rebalancedMembers), Columns: consumer},
-		consumerMoving: Table{Title: of("consumer", 10*rebalancedMembers), Columns: consumer},
+		classic:        Table{Title: of("classic", rebalancedMembers), Note: classicNote, Columns: classic},
+		consumer:       Table{Title: of("consumer", rebalancedMembers), Note: consumerNote, Columns: consumer},
+		consumerMoving: Table{Title: of("consumer", 10*rebalancedMembers), Note: "The same, but that a newcomer takes partitions from others.", Columns: consumer},
 		commits: Table{
 			Title: fmt.Sprintf("Offset commits of %d groups of 1 member, 1 partition each, %d connections with %d commits in flight each",
 				manyGroups, groupLanes, manyGroups/groupLanes),
@@ -107,7 +116,9 @@ func (r *groupResults) measureRebalances(b *testing.B, t target) {
 		ctx, cancel := context.WithTimeout(b.Context(), groupsTime)
 		defer cancel()
 		load := groupsLoad(ctx, b, t, m.name, m.partitions)
+		profiled := t.profile(ctx, b, m.name)
 		joins, leaves, err := m.rebalance(ctx, load, rebalancedMembers, *rebalances)
+		profiled()
 		if err != nil {
 			b.Fatal(err)
 		}
@@ -141,7 +152,9 @@ func (r *groupResults) measureCommits(b *testing.B, t target) {
 	}
 	var took []time.Duration
 	begin := time.Now()
+	profiled := t.profile(ctx, b, "OffsetCommit")
 	used := t.usage(ctx, b, func() { took, err = groups.Commit(*commits) })
+	profiled()
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -164,11 +177,13 @@ func (r *groupResults) measureAtRest(b *testing.B, t target) {
 		b.Fatal(err)
 	}
 	defer groups.Close()
-	if _, err := groups.Rest(ctx, javaHeartbeats, settleTime); err != nil {
+	if _, err := groups.Rest(ctx, javaHeartbeats, statisticsTime); err != nil {
 		b.Fatal(err)
 	}
 	var took []time.Duration
+	profiled := t.profile(ctx, b, "Heartbeat")
 	values := t.usage(ctx, b, func() { took, err = groups.Rest(ctx, javaHeartbeats, *idle) })
+	profiled()
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -17,6 +17,7 @@ type Report struct {
 // Table holds the results of one scenario. Its rows are targets, its columns what was measured.
 type Table struct {
 	Title   string   `json:"title"`
+	Note    string   `json:"note,omitempty"` // how it was measured, where the title can't say
 	Columns []Column `json:"columns"`
 	Rows    []Row    `json:"rows"`
 }
@@ -76,7 +77,11 @@ func (r *Report) Markdown(w io.Writer) error {
 }
 
 func (t *Table) markdown(b *strings.Builder) {
-	fmt.Fprintf(b, "\n## %s\n\n| target |", t.Title)
+	fmt.Fprintf(b, "\n## %s\n\n", t.Title)
+	if t.Note != "" {
+		fmt.Fprintf(b, "%s\n\n", t.Note)
+	}
+	b.WriteString("| target |")
 	for _, c := range t.Columns {
 		fmt.Fprintf(b, " %s |", c.heading())
 	}

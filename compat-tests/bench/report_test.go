@@ -7,7 +7,7 @@ import (
 )
 
 func TestReport(t *testing.T) {
-	moved := &Table{Title: "Moved", Columns: []Column{{Unit: "CPU-s"}, {Unit: "ratio", Goal: 2}, {Unit: "requests"}}}
+	moved := &Table{Title: "Moved", Note: "By hand.", Columns: []Column{{Unit: "CPU-s"}, {Unit: "ratio", Goal: 2}, {Unit: "requests"}}}
 	moved.Add("yardstick", map[string]float64{"CPU-s": 2})
 	moved.Add("slow", map[string]float64{"CPU-s": 5, "requests": 1234.5})
 	moved.Add("fast", map[string]float64{"CPU-s": 1.234, "requests": 56.78})
@@ -22,6 +22,8 @@ func TestReport(t *testing.T) {
 a machine
 
 ## Moved
+
+By hand.
 
 | target | CPU-s | ratio (goal: < 2) | requests |
 |---|---:|---:|---:|

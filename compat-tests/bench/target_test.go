@@ -169,11 +169,11 @@ func (t target) throughput(ctx context.Context, b *testing.B, api string, work f
 
 // profile writes a CPU profile of the agent to the folder of the flag profiles, if there is one. The function that it
 // returns waits for the end.
-func (t target) profile(ctx context.Context, b *testing.B, api string) (wait func()) {
+func (t target) profile(ctx context.Context, b *testing.B, work string) (wait func()) {
 	if *profiles == "" || t.agent == nil {
 		return func() {}
 	}
-	path := filepath.Join(*profiles, strings.ReplaceAll(b.Name(), "/", "-")+"-"+api+"-"+time.Now().Format("150405")+".pprof")
+	path := filepath.Join(*profiles, strings.ReplaceAll(b.Name(), "/", "-")+"-"+work+"-"+time.Now().Format("150405")+".pprof")
 	done := make(chan error)
 	go func() {
 		const length = 3 * time.Second
