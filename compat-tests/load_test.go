@@ -73,6 +73,7 @@ func (l *load) client(t *testing.T, options ...kgo.Opt) *kgo.Client {
 		kgo.SeedBrokers(l.seeds...),
 		kgo.MetadataMinAge(100*time.Millisecond),
 		kgo.RetryBackoffFn(func(int) time.Duration { return 100 * time.Millisecond }),
+		kgo.AlwaysRetryEOF(), // a broker that dies before its first answer is not one that wants SASL
 	)...)
 	if err != nil {
 		t.Fatal(err)

@@ -314,7 +314,7 @@ type counter struct {
 func startCounter(t *testing.T, target target, topic string) *counter {
 	t.Helper()
 	client, err := kgo.NewClient(
-		kgo.SeedBrokers(target.bootstrap()...),
+		kgo.SeedBrokers(target.bootstrap()...), kgo.AlwaysRetryEOF(),
 		kgo.DefaultProduceTopic(topic),
 		kgo.MaxBufferedRecords(200),
 	)
@@ -389,7 +389,7 @@ type numberReader struct {
 func startNumberReader(t *testing.T, target target, topic string) *numberReader {
 	t.Helper()
 	client, err := kgo.NewClient(
-		kgo.SeedBrokers(target.bootstrap()...),
+		kgo.SeedBrokers(target.bootstrap()...), kgo.AlwaysRetryEOF(),
 		kgo.ConsumeTopics(topic),
 		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()),
 		kgo.UnknownTopicRetries(-1), // it is not there yet

@@ -137,7 +137,7 @@ func newWordCount(t *testing.T, target target, id string) *wordCount {
 
 func streamsClient(t *testing.T, target target, options ...kgo.Opt) *kgo.Client {
 	t.Helper()
-	client, err := kgo.NewClient(append(options, kgo.SeedBrokers(target.bootstrap()...), kgo.MetadataMinAge(100*time.Millisecond))...)
+	client, err := kgo.NewClient(append(options, kgo.SeedBrokers(target.bootstrap()...), kgo.MetadataMinAge(100*time.Millisecond), kgo.AlwaysRetryEOF())...)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -34,7 +34,7 @@ func (f *Franz) Close() error { return nil }
 
 // connect calls use with a client that is closed afterwards.
 func (f *Franz) connect(use func(*kgo.Client) error, options ...kgo.Opt) error {
-	client, err := kgo.NewClient(append(options, kgo.SeedBrokers(f.bootstrap...))...)
+	client, err := kgo.NewClient(append(options, kgo.SeedBrokers(f.bootstrap...), kgo.AlwaysRetryEOF())...)
 	if err != nil {
 		return fmt.Errorf("make a franz-go client: %w", err)
 	}

@@ -27,6 +27,7 @@ func (f *Franz) Join(_ context.Context, topic, group string) (Member, error) {
 	m := &franzMember{topic: topic, assigned: make(map[int32]bool)}
 	client, err := kgo.NewClient(
 		kgo.SeedBrokers(f.bootstrap...),
+		kgo.AlwaysRetryEOF(),
 		kgo.ConsumerGroup(group),
 		kgo.ConsumeTopics(topic),
 		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()),

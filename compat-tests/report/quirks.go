@@ -10,6 +10,12 @@ type Quirk struct {
 // Quirks are those that the tests came upon, by client.
 var Quirks = []Quirk{
 	{
+		Client: "franz-go",
+		Shows: "A broker that is killed between a client's first request and its answer is taken for one that wants SASL: " +
+			"the records under way fail, and are not retried.",
+		Advice: "Set `kgo.AlwaysRetryEOF()`.",
+	},
+	{
 		Client: "kafka-go",
 		Shows:  "A `Reader` returns empty keys and values as null.",
 	},
