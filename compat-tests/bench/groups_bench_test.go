@@ -38,8 +38,12 @@ type groupResults struct {
 func newGroupResults() groupResults {
 	classic := []Column{{Unit: joinP50}, {Unit: joinMaximum}, {Unit: leaveP50}, {Unit: leaveMaximum}}
 	consumer := []Column{
-		{Unit: joinP50}, {Unit: joinMaximum}, {Unit: joinRounds},
-		{Unit: leaveP50}, {Unit: leaveMaximum}, {Unit: leaveRounds},
+		{Unit: joinP50},
+		{Unit: joinMaximum},
+		{Unit: joinRounds},
+		{Unit: leaveP50},
+		{Unit: leaveMaximum},
+		{Unit: leaveRounds},
 	}
 	const (
 		classicNote = "From the newcomer's first JoinGroup, or from LeaveGroup, until all members have been synced in one generation. " +
