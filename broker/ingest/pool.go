@@ -382,13 +382,18 @@ func (p *Pool) deliver(answers []answer) {
 	var size int64
 	for _, a := range answers {
 		size += int64(len(a.e.Batch.Batch))
+	}
+	// There is room before anybody is answered, who may add the next batch at once.
+	p.mu.Lock()
+	p.buffered -= size
+	p.mu.Unlock()
+	p.env.Metrics.buffered.Sub(float64(size))
+	for _, a := range answers {
 		a.e.Receiver.Answer(a.result)
 	}
 	p.mu.Lock()
-	p.buffered -= size
 	p.outstanding -= len(answers)
 	p.mu.Unlock()
-	p.env.Metrics.buffered.Sub(float64(size))
 	p.signal()
 }
 
