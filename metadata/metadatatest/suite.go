@@ -71,7 +71,7 @@ type env struct {
 }
 
 func newEnv(t *testing.T, store metadata.Store, exec Exec) *env {
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute) // for a hang; a slow disk takes one
 	t.Cleanup(cancel)
 	return &env{T: t, ctx: ctx, store: store, exec: exec, agent: "agent-" + uuid.NewString()}
 }
