@@ -241,16 +241,18 @@ func (m *member) poll(ctx context.Context) error {
 	return nil
 }
 
-// owns demands that the member has n partitions.
+// owns polls the member until it has n partitions: kcat tells of records and of assignments in two streams.
 func (m *member) owns(ctx context.Context, n int) error {
-	assigned, err := m.Assignment(ctx)
-	if err != nil {
-		return fmt.Errorf("assignment: %w", err)
-	}
-	if len(assigned) != n {
-		return fmt.Errorf("the member has the partitions %v, want %d", assigned, n)
-	}
-	return nil
+	return poll(ctx, func() (string, error) {
+		assigned, err := m.Assignment(ctx)
+		if err != nil {
+			return "", fmt.Errorf("assignment: %w", err)
+		}
+		if len(assigned) != n {
+			return fmt.Sprintf("the member has the partitions %v, want %d", assigned, n), nil
+		}
+		return "", nil
+	}, m)
 }
 
 func (g *growingTopic) join(ctx context.Context, group string) (*member, error) {
