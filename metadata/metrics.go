@@ -86,7 +86,7 @@ func errorClass(err error) string {
 		return ""
 	}
 	for _, refusal := range []error{
-		ErrUnknownTopic, ErrTopicExists, ErrInvalidPartitions, ErrSuperseded, ErrFenced, ErrOffsetOutOfRange,
+		ErrUnknownTopic, ErrTopicExists, ErrInvalidPartitions, ErrSuperseded, ErrBuried, ErrFenced, ErrOffsetOutOfRange,
 	} {
 		if errors.Is(err, refusal) {
 			return ""
@@ -113,6 +113,21 @@ func (m *measured) Heartbeat(ctx context.Context, agentID string, session uuid.U
 
 func (m *measured) Deregister(ctx context.Context, agentID string, session uuid.UUID) error {
 	return m.measure(ctx, "Deregister", func(ctx context.Context) error { return m.store.Deregister(ctx, agentID, session) })
+}
+
+// Attend is not measured: it lasts as long as the agent.
+func (m *measured) Attend(ctx context.Context, agentID string, session uuid.UUID, s Signals) error {
+	return m.store.Attend(ctx, agentID, session, s)
+}
+
+func (m *measured) Challenge(ctx context.Context, agentID string, session uuid.UUID) error {
+	return m.measure(ctx, "Challenge", func(ctx context.Context) error { return m.store.Challenge(ctx, agentID, session) })
+}
+
+func (m *measured) Bury(ctx context.Context, agentID string, session uuid.UUID, patience time.Duration) (Burial, error) {
+	return measure1(ctx, m, "Bury", func(ctx context.Context) (Burial, error) {
+		return m.store.Bury(ctx, agentID, session, patience)
+	})
 }
 
 func (m *measured) Topology(ctx context.Context, since int64) (*Topology, error) {
@@ -245,6 +260,12 @@ func (m *measured) Renew(ctx context.Context, agentID string, ttl time.Duration,
 
 func (m *measured) Release(ctx context.Context, agentID string, terms []lease.Term) error {
 	return m.measure(ctx, "Release", func(ctx context.Context) error { return m.store.Release(ctx, agentID, terms) })
+}
+
+func (m *measured) HandOver(ctx context.Context, agentID string, ttl time.Duration, moves []lease.Move) ([]lease.Term, error) {
+	return measure1(ctx, m, "HandOver", func(ctx context.Context) ([]lease.Term, error) {
+		return m.store.HandOver(ctx, agentID, ttl, moves)
+	})
 }
 
 func (m *measured) Ping(ctx context.Context) error { return m.measure(ctx, "Ping", m.store.Ping) }
