@@ -2,7 +2,9 @@ package check
 
 import (
 	"fmt"
+	"math"
 	"math/rand/v2"
+	"reflect"
 	"slices"
 	"testing"
 	"time"
@@ -23,6 +25,46 @@ func TestRightHistoriesPass(t *testing.T) {
 		h.Logs = nil
 		if anomalies := Check(h, simOptions); len(anomalies) > 0 {
 			t.Errorf("without final reads, %d anomalies, such as: %v", len(anomalies), anomalies[0])
+		}
+	})
+}
+
+// TestAnyHistoryIsJudged has clients, agents and clocks say what they like: the answer may be anything, but it is always
+// the same.
+func TestAnyHistoryIsJudged(t *testing.T) {
+	numbers := rapid.OneOf(rapid.Int64Range(-2, 5), rapid.SampledFrom([]int64{math.MinInt64, pageSize, math.MaxInt64}))
+	rapid.Check(t, func(t *rapid.T) {
+		number := func() int64 { return numbers.Draw(t, "number") }
+		index := func() int32 { return rapid.Int32Range(-1, 3).Draw(t, "index") }
+		few := func() int { return rapid.IntRange(0, 4).Draw(t, "few") }
+		records := func() (all []Record) {
+			for range few() {
+				all = append(all, Record{ID{index(), number()}, number()})
+			}
+			return all
+		}
+		var h History
+		for range few() {
+			p := Producer{Idempotent: few() > 0}
+			for range few() {
+				p.Sends = append(p.Sends, Send{index(), Outcome(few() % 3), number(), Instant(number()), Instant(number())})
+			}
+			h.Producers = append(h.Producers, p)
+		}
+		for range few() {
+			s := Session{Partition: index(), From: number()}
+			for range few() {
+				s.Polls = append(s.Polls, Poll{index(), Instant(number()), Instant(number()), records()})
+			}
+			h.Consumers = append(h.Consumers, Consumer{[]Session{s}})
+			h.Logs = append(h.Logs, Log{index(), index(), number(), Instant(number()), Instant(number()), records()})
+			h.Ends = append(h.Ends, End{Source(few() % 2), index(), index(), number(), Instant(number()), Instant(number())})
+			h.Commits = append(h.Commits, Commit{"g", index(), number(), Outcome(few() % 3), Instant(number()), Instant(number())})
+			h.Positions = append(h.Positions, Position{"g", index(), number(), index(), Instant(number()), Instant(number())})
+		}
+		options := Options{Staleness: time.Duration(few())}
+		if first, second := Check(h, options), Check(h, options); !reflect.DeepEqual(first, second) {
+			t.Errorf("found %v, then %v", first, second)
 		}
 	})
 }

@@ -14,6 +14,9 @@ type register struct {
 	moments   []registerMoment
 }
 
+// never is before all commits.
+const never Instant = -1 << 63
+
 // registerMoment is an instant at which a position was asked for, or at which a commit or such a question completed.
 type registerMoment struct {
 	at       Instant
@@ -79,7 +82,6 @@ func (c *checker) checkRegister(r *register) {
 		}
 		return cmp.Compare(a.at, b.at)
 	})
-	const never Instant = -1
 	newest := never
 	oldest := make(map[*Position]Instant) // that the commit which was told can have been invoked
 	for _, m := range r.moments {
@@ -106,25 +108,23 @@ func (c *checker) checkRegister(r *register) {
 	}
 }
 
-// explain returns when the earliest commit was invoked that the position can be of, or the kind of anomaly if none is.
+// explain returns when the earliest commit was invoked that the position can be of, or the kind of anomaly if there is
+// none.
 func (r *register) explain(position *Position, newest Instant) (Instant, Kind) {
-	kind, earliest := PhantomCommit, Instant(-1)
+	kind, earliest, explained := PhantomCommit, never, false
 	for _, commit := range r.values[position.Offset] {
-		if commit.Invoked >= position.Completed {
-			continue
+		switch {
+		case commit.Invoked >= position.Completed:
+		case commit.Outcome == Acked && commit.Completed < newest:
+			kind = CommitWentBack
+		case !explained || commit.Invoked < earliest:
+			earliest, explained = commit.Invoked, true
 		}
-		if commit.Outcome == Acked && commit.Completed < newest {
-			if kind == PhantomCommit {
-				kind = CommitWentBack
-			}
-			continue
-		}
-		if kind != "" || commit.Invoked < earliest {
-			earliest = commit.Invoked
-		}
-		kind = ""
 	}
-	return earliest, kind
+	if explained {
+		return earliest, ""
+	}
+	return never, kind
 }
 
 func (c *checker) reportRegister(kind Kind, r *register, position *Position, detail string) {

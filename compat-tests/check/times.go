@@ -17,7 +17,8 @@ type what uint8
 
 // What was asked comes before what became known at the same instant: that is concurrent.
 const (
-	sending what = iota
+	beginning what = iota // no end is below 0
+	sending
 	askingEnd
 	askingStaleEnd // Options.Staleness after this moment, an end was asked for
 	pollingStale   // likewise, a poll that returned nothing
@@ -116,9 +117,9 @@ func (t *timeline) addReads() {
 		position := s.From
 		for _, poll := range s.Polls {
 			r := readUpTo{t.consumers[i], poll.Agent, position, poll.Invoked, poll.Completed}
-			if len(poll.Records) > 0 {
-				position = poll.Records[len(poll.Records)-1].Offset + 1
-				r.end = position
+			if n := len(poll.Records); n > 0 {
+				position = poll.Records[n-1].Offset + 1
+				r.end = t.proven(poll.Records)
 				add(read, poll.Completed, r)
 			} else if position != NoOffset && t.options.Staleness > 0 {
 				add(pollingStale, poll.Invoked-Instant(t.options.Staleness), r)
@@ -126,10 +127,19 @@ func (t *timeline) addReads() {
 		}
 	}
 	for _, l := range t.logs {
-		if n := len(l.Records); n > 0 {
-			add(read, l.Completed, readUpTo{finalRead, l.Agent, l.Records[n-1].Offset + 1, l.Invoked, l.Completed})
+		add(read, l.Completed, readUpTo{finalRead, l.Agent, t.proven(l.Records), l.Invoked, l.Completed})
+	}
+}
+
+// proven returns the end that records prove which were read together: that of the last which lies where it was read.
+// One that does not is an anomaly of its own, and no reason to blame others.
+func (t *timeline) proven(records []Record) int64 {
+	for _, r := range slices.Backward(records) {
+		if t.known.get(r.Offset) == t.ref(r.ID) {
+			return r.Offset + 1
 		}
 	}
+	return 0
 }
 
 func (t *timeline) addEnds() {
@@ -141,6 +151,7 @@ func (t *timeline) addEnds() {
 		if len(t.logs) > 0 && e.Offset > last {
 			t.wrongOffset(BeyondEnd, t.number, e.Offset, "agent %d answered to %v at %v that this is the end; in the final read it was %d",
 				e.Agent, e.Source, e.Completed, last)
+			continue
 		}
 		t.moments = append(t.moments, moment{e.Invoked, uint32(i), askingEnd}, moment{e.Completed, uint32(i), answered})
 		if t.options.Staleness > 0 && e.Source == Fetched {
@@ -206,6 +217,8 @@ func (t *timeline) askEnd(e *End) {
 // describe says what happened at a moment at which something became known.
 func (t *timeline) describe(m moment) string {
 	switch m.what {
+	case beginning:
+		return "no end is below 0"
 	case acked:
 		return t.describeSend(t.id(t.sends[m.index]))
 	case read:
