@@ -45,11 +45,12 @@ type Parts struct {
 type Broker struct {
 	Parts
 	producerIDs *idBlock
+	departure   *departure
 }
 
 // New returns a broker; Routes are its handlers.
 func New(p Parts) *Broker {
-	return &Broker{Parts: p, producerIDs: &idBlock{store: p.Store}}
+	return &Broker{Parts: p, producerIDs: &idBlock{store: p.Store}, departure: newDeparture()}
 }
 
 // How old a view of the cluster may be where a client asks for it.

@@ -136,6 +136,7 @@ type node struct {
 	reader   *fetch.Reader
 	groups   *group.Coordinator
 	prune    *prune.Loop
+	broker   *broker.Broker
 	server   *protocol.Server
 	http     *adminServer
 }
@@ -287,12 +288,12 @@ func (n *node) assemble(objects objstore.Store, session uuid.UUID, reg *promethe
 	n.table = partition.NewTable(partition.DefaultConfig(), n.leases, n.pool)
 	n.groups = group.NewCoordinator(n.store, n.leases, broker.GroupView(n.topology), s.AgentID, group.NewConfig(static), group.NewMetrics(reg), log)
 	n.prune = prune.New(n.store, reg, log)
-	b := broker.New(broker.Parts{
+	n.broker = broker.New(broker.Parts{
 		NodeID: self.NodeID, AgentID: s.AgentID, Store: n.store, Topology: n.topology, Partitions: n.table,
 		Reader: n.reader, Sessions: fetch.NewSessions(), Groups: n.groups,
 		LogDir: redact(s.ObjectURL), Log: log, Level: n.level,
 	})
-	router, err := protocol.NewRouter(b.Routes(), protocol.WithApiVersionsHook(b.ApiVersions))
+	router, err := protocol.NewRouter(n.broker.Routes(), protocol.WithApiVersionsHook(n.broker.ApiVersions))
 	if err != nil {
 		return err
 	}
@@ -341,39 +342,6 @@ func (n *node) run(ctx context.Context) error {
 	}
 	stop()
 	return parts.Wait()
-}
-
-// drainGrace is how long requests may finish by themselves in a drain.
-const drainGrace = time.Second
-
-// drain takes the agent out of service in the order in which its parts feed
-// each other: no new requests, then nothing buffered, then no leases, then no
-// entry in the register. endWaits answers long polls and joining members, which
-// may wait for others for minutes; what is only slow has drainGrace before that.
-// A step that takes too long leaves the later ones their share of the time, and
-// they are made all the same: what is left is fenced.
-func (n *node) drain(endWaits func()) {
-	begun, timeout := time.Now(), n.settings.ShutdownTimeout
-	n.log.Info("draining: a second signal ends at once", "timeout", timeout.String())
-	n.agent.Drain()
-	defer time.AfterFunc(drainGrace, endWaits).Stop()
-	for _, step := range []struct {
-		name string
-		by   float64 // share of the timeout after which it is given up
-		do   func(context.Context) error
-	}{
-		{"answer what was asked", 0.5, n.server.Shutdown},
-		{"commit what is buffered", 0.8, n.table.Close},
-		{"release the leases", 0.9, n.leases.ReleaseAll},
-		{"deregister", 1, n.agent.Stop},
-	} {
-		ctx, cancel := context.WithDeadline(context.Background(), begun.Add(time.Duration(step.by*float64(timeout))))
-		if err := step.do(ctx); err != nil {
-			n.log.Warn("shutdown step failed", "step", step.name, "error", err)
-		}
-		cancel()
-	}
-	n.log.Info("drained", "took", time.Since(begun).String())
 }
 
 // close closes what build opened.
