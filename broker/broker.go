@@ -39,6 +39,10 @@ type Parts struct {
 	LogDir     string // what DescribeLogDirs calls the object store
 	Log        *slog.Logger
 	Level      *slog.LevelVar // of Log
+	// CutOff says whether this agent can't reach the metadata store for a while.
+	CutOff func() bool
+	// Settle waits a moment while it is being found out whether a peer has died.
+	Settle func(context.Context)
 }
 
 // Broker answers Kafka's requests. Its handlers are safe for concurrent use.

@@ -29,6 +29,7 @@ import (
 	"github.com/streamhouse/streamhouse/broker/group"
 	"github.com/streamhouse/streamhouse/broker/ingest"
 	"github.com/streamhouse/streamhouse/broker/partition"
+	"github.com/streamhouse/streamhouse/broker/peers"
 	"github.com/streamhouse/streamhouse/broker/prune"
 	"github.com/streamhouse/streamhouse/broker/topology"
 	"github.com/streamhouse/streamhouse/lease"
@@ -136,6 +137,7 @@ type node struct {
 	reader   *fetch.Reader
 	groups   *group.Coordinator
 	prune    *prune.Loop
+	peers    *peers.Watcher
 	broker   *broker.Broker
 	server   *protocol.Server
 	http     *adminServer
@@ -169,7 +171,10 @@ func build(ctx context.Context, s *Settings, log *slog.Logger, level *slog.Level
 		return nil, err
 	}
 	self := metadata.Agent{ID: s.AgentID, Session: session, Host: host, Port: port, Zone: s.AvailabilityZone, Group: s.AgentGroup}
-	pace := agent.Config{HeartbeatInterval: s.HeartbeatInterval, RequestTimeout: 5 * time.Second}
+	pace := agent.Config{
+		HeartbeatInterval: s.HeartbeatInterval, RequestTimeout: 5 * time.Second,
+		Doubt: func() { n.leases.Doubt() }, // which are there when the agent runs
+	}
 	if n.agent, err = agent.Start(ctx, pace, n.store, self, agent.NewMetrics(reg), log); err != nil {
 		return nil, err
 	}
@@ -288,10 +293,11 @@ func (n *node) assemble(objects objstore.Store, session uuid.UUID, reg *promethe
 	n.table = partition.NewTable(partition.DefaultConfig(), n.leases, n.pool)
 	n.groups = group.NewCoordinator(n.store, n.leases, broker.GroupView(n.topology), s.AgentID, group.NewConfig(static), group.NewMetrics(reg), log)
 	n.prune = prune.New(n.store, reg, log)
+	n.peers = peers.New(peers.DefaultConfig(), self.NodeID, n.store, cluster{n.topology}, peers.NewMetrics(reg), log)
 	n.broker = broker.New(broker.Parts{
 		NodeID: self.NodeID, AgentID: s.AgentID, Store: n.store, Topology: n.topology, Partitions: n.table,
 		Reader: n.reader, Sessions: fetch.NewSessions(), Groups: n.groups,
-		LogDir: redact(s.ObjectURL), Log: log, Level: n.level,
+		LogDir: redact(s.ObjectURL), Log: log, Level: n.level, CutOff: n.agent.CutOff, Settle: n.peers.Settle,
 	})
 	router, err := protocol.NewRouter(n.broker.Routes(), protocol.WithApiVersionsHook(n.broker.ApiVersions))
 	if err != nil {
@@ -312,6 +318,16 @@ func (l leads) Leads(k lease.Key) (int32, bool) {
 	return 0, false
 }
 
+// cluster is the view of the cluster for who watches its agents.
+type cluster struct{ *topology.Watcher }
+
+func (c cluster) ID() string               { return c.Snapshot().ClusterID }
+func (c cluster) Agents() []metadata.Agent { return c.Snapshot().Agents() }
+func (c cluster) Refresh(ctx context.Context) error {
+	_, err := c.Watcher.Refresh(ctx, 0)
+	return err
+}
+
 // run serves until ctx ends, then drains; or until a part fails.
 func (n *node) run(ctx context.Context) error {
 	defer n.close()
@@ -329,6 +345,7 @@ func (n *node) run(ctx context.Context) error {
 		func() error { return n.reader.Run(waiting) },
 		func() error { return n.groups.Run(waiting) },
 		func() error { return n.prune.Run(serving) },
+		func() error { return n.peers.Run(waiting) },
 		func() error { return n.server.Serve(serving, n.kafka) },
 		func() error { return n.http.serve(serving, n.admin) },
 	} {

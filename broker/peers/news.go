@@ -1,0 +1,54 @@
+package peers
+
+import (
+	"context"
+	"sync"
+	"time"
+)
+
+// news is what is about to be known: suspicions that have just begun. The zero
+// value is ready for use.
+type news struct {
+	mu      sync.Mutex
+	open    int
+	settled chan struct{} // closed when open is 0 again; nil while it is
+}
+
+// newsTime is how long a suspicion is waited for. A process that died is buried
+// in some milliseconds; all else takes seconds, which nobody waits for.
+const newsTime = 300 * time.Millisecond
+
+// expect begins a suspicion; the returned function ends it.
+func (n *news) expect() (end func()) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.open++; n.open == 1 {
+		n.settled = make(chan struct{})
+	}
+	once := sync.OnceFunc(func() {
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		if n.open--; n.open == 0 {
+			close(n.settled)
+			n.settled = nil
+		}
+	})
+	late := time.AfterFunc(newsTime, once)
+	return func() { late.Stop(); once() }
+}
+
+// Settle waits, for a moment at most, while a peer is suspected that has just
+// stopped answering. Clients of a dead agent ask at the same moment who leads
+// now, and would be sent back to it; some ask again only after seconds.
+func (w *Watcher) Settle(ctx context.Context) {
+	w.news.mu.Lock()
+	settled := w.news.settled
+	w.news.mu.Unlock()
+	if settled == nil {
+		return
+	}
+	select {
+	case <-settled:
+	case <-ctx.Done():
+	}
+}
