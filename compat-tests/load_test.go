@@ -92,7 +92,7 @@ func (l *load) client(t *testing.T, options ...kgo.Opt) *kgo.Client {
 }
 
 // member returns the options of a group member whose sessions the poller records. They hold back rebalances until
-// what was polled is recorded.
+// what was polled is recorded, and AllowRebalance called.
 func (l *load) member(poller *check.Poller) []kgo.Opt {
 	lost := func(_ context.Context, _ *kgo.Client, lost map[string][]int32) {
 		for _, partition := range lost[l.topic] {
@@ -165,6 +165,7 @@ func (l *load) sent(sender *check.Sender, id check.ID, offset int64, err error) 
 
 // consume notes what a consumer sees until ctx ends.
 func (l *load) consume(ctx context.Context, client *kgo.Client, poller *check.Poller) {
+	defer client.AllowRebalance() // or Close waits for it
 	for {
 		invoked := l.recorder.Now()
 		fetches := client.PollFetches(ctx)
