@@ -53,7 +53,7 @@ func TestFailover(t *testing.T) {
 				if err := syscall.Kill(victim.PID(), fault.signal); err != nil {
 					t.Fatal(err)
 				}
-				hit := time.Now()
+				hit := l.forget()
 				l.run(fault.after)
 				longest, partition := l.finish(t)
 				silences = append(silences, longest)
@@ -84,7 +84,7 @@ type steadyLoad struct {
 
 	mu      sync.Mutex
 	acked   []time.Time     // by partition, the last; zero: never
-	silence []time.Duration // by partition, the longest since the first
+	silence []time.Duration // by partition, the longest since the first, or since forget
 	ended   []time.Time     // by partition, when the longest silence ended
 	failed  error
 }
@@ -143,6 +143,14 @@ func (l *steadyLoad) note(partition int, now time.Time) {
 		l.silence[partition], l.ended[partition] = now.Sub(last), now
 	}
 	l.acked[partition] = now
+}
+
+// forget begins anew with the silences, and returns when it did.
+func (l *steadyLoad) forget() time.Time {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	clear(l.silence)
+	return time.Now()
 }
 
 // finish returns the longest silence of a partition. No record may have failed.
