@@ -65,10 +65,14 @@ func (m *measured) measure(ctx context.Context, query string, call func(context.
 	begin := time.Now()
 	err := call(context.WithValue(ctx, queryCounter{}, m.queries.WithLabelValues(query)))
 	m.duration.WithLabelValues(query).Observe(time.Since(begin).Seconds())
+	m.countError(query, err)
+	return err
+}
+
+func (m *measured) countError(query string, err error) {
 	if class := errorClass(err); class != "" {
 		m.errors.WithLabelValues(query, class).Inc()
 	}
-	return err
 }
 
 // measure1 runs one call that returns a value.
@@ -115,9 +119,17 @@ func (m *measured) Deregister(ctx context.Context, agentID string, session uuid.
 	return m.measure(ctx, "Deregister", func(ctx context.Context) error { return m.store.Deregister(ctx, agentID, session) })
 }
 
-// Attend is not measured: it lasts as long as the agent.
+// Attend is measured up to the sign of life: it lasts as long as the agent.
 func (m *measured) Attend(ctx context.Context, agentID string, session uuid.UUID, s Signals) error {
-	return m.store.Attend(ctx, agentID, session, s)
+	const query = "Attend"
+	begin, present := time.Now(), s.Present
+	s.Present = func() {
+		m.duration.WithLabelValues(query).Observe(time.Since(begin).Seconds())
+		present()
+	}
+	err := m.store.Attend(context.WithValue(ctx, queryCounter{}, m.queries.WithLabelValues(query)), agentID, session, s)
+	m.countError(query, err)
+	return err
 }
 
 func (m *measured) Challenge(ctx context.Context, agentID string, session uuid.UUID) error {
