@@ -37,6 +37,9 @@ func (l *Lease) Term() Term {
 // lease runs under it.
 func (l *Lease) Context() context.Context { return l.ctx }
 
+// Age is the time since the acquisition.
+func (l *Lease) Age() time.Duration { return l.clock() - l.since }
+
 // Held says whether the agent may still write under the lease. It is a filter
 // and no proof: only the commit knows. It takes no lock.
 func (l *Lease) Held() bool {

@@ -140,6 +140,20 @@ func (s *Snapshot) Owner(k lease.Key) (agentID string, ok bool) { return s.owner
 // Successor is who should lead a key if the agent of that id were not there.
 func (s *Snapshot) Successor(k lease.Key, of string) (agentID string, ok bool) { return s.owner(k, of) }
 
+// OtherLeads says whether an agent besides the one of that id is heard of and
+// leads something.
+func (s *Snapshot) OtherLeads(id string) bool {
+	for _, l := range s.leaders {
+		if l.AgentID == "" || l.AgentID == id {
+			continue
+		}
+		if a, ok := s.Agent(l.AgentID); ok && s.heard(&a) {
+			return true
+		}
+	}
+	return false
+}
+
 func (s *Snapshot) owner(k lease.Key, without string) (agentID string, ok bool) {
 	a, ok := s.place(k, without)
 	return a.ID, ok && s.heard(&a)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -24,6 +25,7 @@ import (
 
 	"github.com/streamhouse/streamhouse/broker"
 	"github.com/streamhouse/streamhouse/broker/agent"
+	"github.com/streamhouse/streamhouse/broker/balance"
 	"github.com/streamhouse/streamhouse/broker/config"
 	"github.com/streamhouse/streamhouse/broker/fetch"
 	"github.com/streamhouse/streamhouse/broker/group"
@@ -139,6 +141,7 @@ type node struct {
 	prune    *prune.Loop
 	peers    *peers.Watcher
 	broker   *broker.Broker
+	balance  *balance.Loop
 	server   *protocol.Server
 	http     *adminServer
 }
@@ -286,8 +289,9 @@ func (n *node) assemble(objects objstore.Store, session uuid.UUID, reg *promethe
 	n.topology = topology.NewWatcher(topology.Config{
 		Interval: s.TopologyInterval, AgentFresh: s.LeaseDuration, NodeID: self.NodeID, Broker: static, Deleted: n.reader.Forget,
 	}, n.agent.Listed(n.store), log)
+	bucket := balance.NewBucket(objects)
 	n.pool = ingest.NewPool(s.Flush, ingest.Environment{
-		AgentID: s.AgentID, Session: session, Leases: n.leases, Objects: objects,
+		AgentID: s.AgentID, Session: session, Leases: n.leases, Objects: bucket,
 		Committer: n.store, Observer: n.reader, Metrics: ingest.NewMetrics(reg), Log: log,
 	})
 	n.table = partition.NewTable(partition.DefaultConfig(), n.leases, n.pool)
@@ -299,14 +303,21 @@ func (n *node) assemble(objects objstore.Store, session uuid.UUID, reg *promethe
 		Reader: n.reader, Sessions: fetch.NewSessions(), Groups: n.groups,
 		LogDir: redact(s.ObjectURL), Log: log, Level: n.level, CutOff: n.agent.CutOff, Settle: n.peers.Settle,
 	})
+	n.balance = balance.New(balance.Agent{
+		ID: s.AgentID, View: func() balance.View { return spread{n.topology.Snapshot()} }, Leases: n.leases,
+		Bucket: bucket, Probe: n.objects.Check, HandOver: n.handOver, Leave: n.topology.Leave, Log: log,
+	}, reg)
 	router, err := protocol.NewRouter(n.broker.Routes(), protocol.WithApiVersionsHook(n.broker.ApiVersions))
 	if err != nil {
 		return err
 	}
 	n.server = protocol.NewServer(s.serverConfig(), router, protocol.NewMetrics(reg), log)
-	n.http = newAdminServer(reg, n.agent.HealthCheck, n.store.Ping)
+	n.http = newAdminServer(reg, n.healthCheck, n.store.Ping)
 	return nil
 }
+
+// healthCheck says what makes the agent unfit to serve.
+func (n *node) healthCheck() error { return cmp.Or(n.agent.HealthCheck(), n.balance.HealthCheck()) }
 
 // leads tells the read path what this agent leads.
 type leads struct{ leases *lease.Manager }
@@ -336,6 +347,9 @@ func (n *node) run(ctx context.Context) error {
 	parts, serving := errgroup.WithContext(serving)
 	waiting, endWaits := context.WithCancel(serving)
 	defer endWaits()
+	spreading, endSpreading := context.WithCancel(serving)
+	defer endSpreading()
+	settled := make(chan struct{}) // closed when nothing is handed over for balance any more
 	for _, run := range []func() error{
 		func() error { return n.agent.Run(serving) },
 		func() error { return n.topology.Run(serving) },
@@ -345,6 +359,7 @@ func (n *node) run(ctx context.Context) error {
 		func() error { return n.reader.Run(waiting) },
 		func() error { return n.groups.Run(waiting) },
 		func() error { return n.prune.Run(serving) },
+		func() error { defer close(settled); return n.balance.Run(spreading) },
 		func() error { return n.peers.Run(waiting) },
 		func() error { return n.server.Serve(serving, n.kafka) },
 		func() error { return n.http.serve(serving, n.admin) },
@@ -354,6 +369,8 @@ func (n *node) run(ctx context.Context) error {
 	n.announce()
 	select {
 	case <-ctx.Done():
+		endSpreading()
+		<-settled
 		n.drain(endWaits)
 	case <-serving.Done(): // a part has failed, and Wait tells which
 	}

@@ -5,6 +5,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/streamhouse/streamhouse/broker/topology"
 	"github.com/streamhouse/streamhouse/lease"
 	"github.com/streamhouse/streamhouse/metadata"
 )
@@ -117,6 +118,19 @@ func (n *node) handOverAll(ctx context.Context) error {
 	n.leases.Retire(ctx)
 	n.handOver(ctx, lease.ForShutdown, n.leases.Leases())
 	return ctx.Err()
+}
+
+// spread is a view of the cluster for who spreads leases over it.
+type spread struct{ *topology.Snapshot }
+
+func (s spread) Alive() []string {
+	var alive []string
+	for _, a := range s.Agents() {
+		if s.Heard(a) {
+			alive = append(alive, a.ID+"/"+a.Session.String())
+		}
+	}
+	return alive
 }
 
 // handOver hands leases over to the agents that would lead without this one.
