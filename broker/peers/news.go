@@ -15,8 +15,9 @@ type news struct {
 }
 
 // newsTime is how long a suspicion is waited for. A process that died is buried
-// in some milliseconds; all else takes seconds, which nobody waits for.
-const newsTime = 300 * time.Millisecond
+// in some milliseconds, or some hundred where the database is busy; all else takes
+// seconds, for which nobody waits.
+const newsTime = time.Second
 
 // expect begins a suspicion; the returned function ends it.
 func (n *news) expect() (end func()) {

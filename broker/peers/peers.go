@@ -207,12 +207,12 @@ func (w *Watcher) suspect(ctx context.Context, h *watch, reason error) finding {
 		case burial == metadata.EndedBefore || burial.Buried():
 			w.buried(ctx, h, burial, reason)
 			return ended
-		case challenged.IsZero():
+		case challenged.IsZero() && delay > firstLook:
 			if err := w.store.Challenge(ctx, a.ID, a.Session); err == nil {
 				challenged = time.Now()
 				w.metrics.challenges.Inc()
 			}
-		case time.Since(challenged) > w.cfg.Patience:
+		case !challenged.IsZero() && time.Since(challenged) > w.cfg.Patience:
 			w.metrics.falseAlarms.Inc()
 			w.log.Warn("a peer lives and can not be reached from here", "peer", a.ID, "for", time.Since(h.last()).String(), "error", reason)
 			return unreachable
