@@ -26,8 +26,8 @@ const (
 )
 
 // TestFailover measures, for each partition of a topic under steady load, the longest time without an acknowledgement
-// while one of three agents dies: killed, and frozen. The client is franz-go as it comes, so that the figures are those
-// of an application that nobody has tuned.
+// while one of three agents dies: killed, and frozen. The client is franz-go as it comes, but for the patience with an
+// agent that is frozen: that takes requests and answers none, and by default a client waits for 20 s.
 func TestFailover(t *testing.T) {
 	if !slow(t) {
 		return
@@ -37,9 +37,13 @@ func TestFailover(t *testing.T) {
 		signal        syscall.Signal
 		after         time.Duration // of load after the fault
 		median, worst time.Duration
+		client        []kgo.Opt
 	}{
-		{"killed", syscall.SIGKILL, 6 * time.Second, 2 * time.Second, 5 * time.Second},
-		{"frozen", syscall.SIGSTOP, 15 * time.Second, 10 * time.Second, 10 * time.Second},
+		{"killed", syscall.SIGKILL, 6 * time.Second, 2 * time.Second, 5 * time.Second, nil},
+		{
+			"frozen", syscall.SIGSTOP, 15 * time.Second, 10 * time.Second, 10 * time.Second,
+			[]kgo.Opt{kgo.ProduceRequestTimeout(time.Second), kgo.RequestTimeoutOverhead(time.Second)},
+		},
 	} {
 		t.Run(fault.name, func(t *testing.T) {
 			agents := harness.Cluster(t, harness.DurableStores(t), 3)
@@ -48,7 +52,7 @@ func TestFailover(t *testing.T) {
 			for run := range runs {
 				victim := agents[run%len(agents)]
 				ctx := deadline(t, 2*time.Minute)
-				l := startSteadyLoad(t, agents, fmt.Sprintf("failover-%d", run))
+				l := startSteadyLoad(t, agents, fmt.Sprintf("failover-%d", run), fault.client...)
 				l.run(failoverWarmUp)
 				if err := syscall.Kill(victim.PID(), fault.signal); err != nil {
 					t.Fatal(err)
@@ -89,13 +93,14 @@ type steadyLoad struct {
 	failed  error
 }
 
-func startSteadyLoad(t *testing.T, agents []*harness.Agent, topic string) *steadyLoad {
+func startSteadyLoad(t *testing.T, agents []*harness.Agent, topic string, options ...kgo.Opt) *steadyLoad {
 	t.Helper()
 	var seeds []string
 	for _, a := range agents {
 		seeds = append(seeds, a.Address())
 	}
-	client, err := kgo.NewClient(kgo.SeedBrokers(seeds...), kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.DefaultProduceTopic(topic))
+	client, err := kgo.NewClient(append(options,
+		kgo.SeedBrokers(seeds...), kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.DefaultProduceTopic(topic))...)
 	if err != nil {
 		t.Fatal(err)
 	}
