@@ -23,9 +23,11 @@ type Config struct {
 	Patience time.Duration
 }
 
-// DefaultConfig finds a frozen agent within Interval + Timeout + Patience.
+// DefaultConfig finds a frozen agent within Interval + Timeout + Patience. A
+// timeout that was too short costs a challenge, patience that was too short a
+// burial.
 func DefaultConfig() Config {
-	return Config{Interval: time.Second, Timeout: 2500 * time.Millisecond, Patience: 3 * time.Second}
+	return Config{Interval: time.Second, Timeout: 1500 * time.Millisecond, Patience: 3 * time.Second}
 }
 
 // Store decides about life and death: part of metadata.Agents.
