@@ -79,7 +79,7 @@ func (x *explorer) agentAsks(i, p int8) {
 	if a.free() == nil {
 		return
 	}
-	if x.mayGrant(p) && !x.machines.held(b) && !a.awaits(acquire, int(p)) {
+	if x.bounded(acquire, i, p) && !x.machines.held(b) && !a.awaits(acquire, int(p)) {
 		x.try(action{"asks for the lease", i, p, none}, func(n *state) {
 			of := noTerms
 			of[p] = 0
@@ -107,9 +107,19 @@ func (x *explorer) agentAsks(i, p int8) {
 	}
 }
 
-// mayGrant keeps the number of leader epochs within the bounds.
-func (x *explorer) mayGrant(p int8) bool {
-	return int(x.from.store.rows[p].leaderEpoch)+1 < x.bounds.LeaderEpochs
+// bounded says whether a request, if it is followed, keeps the number of leader
+// epochs within the bounds.
+func (x *explorer) bounded(kind callKind, agent, p int8) bool {
+	r := &x.from.store.rows[p]
+	switch kind {
+	case renew, release:
+		return true
+	case acquire:
+		if r.handed && r.leader == agent {
+			return true
+		}
+	}
+	return int(r.leaderEpoch)+1 < x.bounds.LeaderEpochs
 }
 
 // remove takes the agent's leases of the terms out.
@@ -204,7 +214,7 @@ func (x *explorer) callMoves(i int8, slot int) {
 	if c.kind == noCall {
 		return
 	}
-	if c.stage == asked && (c.kind == renew || c.kind == release || x.mayGrantAll(c.asked)) {
+	if c.stage == asked && x.allBounded(c, i) {
 		x.try(action{callNames[c.kind] + " is applied", i, none, none}, func(n *state) { x.apply(n, i, of(n)) })
 	}
 	if c.stage == answered {
@@ -219,9 +229,9 @@ func (x *explorer) callMoves(i int8, slot int) {
 
 var callNames = [...]string{acquire: "acquisition", renew: "renewal", release: "release", handOver: "hand-over"}
 
-func (x *explorer) mayGrantAll(of terms) bool {
-	for p, t := range of {
-		if t != none && !x.mayGrant(int8(p)) {
+func (x *explorer) allBounded(c *call, agent int8) bool {
+	for p, t := range c.asked {
+		if t != none && !x.bounded(c.kind, agent, int8(p)) {
 			return false
 		}
 	}
@@ -426,35 +436,47 @@ func (x *explorer) settle(n *state, i int8, s *send) {
 	x.remove(n, w.agent, lost)
 }
 
-// timePasses moves a clock. Free clocks move as they like; bounded ones are
-// apart by the drift at most.
+// timePasses moves the clocks.
 func (x *explorer) timePasses() {
+	if x.bounds.Clocks == Free {
+		x.anythingEnds()
+		return
+	}
 	storeMay := true
 	for i := range int8(x.bounds.Agents) {
 		drift := x.from.agents[i].drift
-		storeMay = storeMay && (x.bounds.Clocks == Free || drift > 0)
-		if x.bounds.Clocks == Bounded && int(drift) == x.bounds.Drift {
-			continue
+		storeMay = storeMay && drift > 0
+		if int(drift) < x.bounds.Drift {
+			x.try(action{"tick of its clock", i, none, none}, func(n *state) { x.tickAgent(&n.agents[i]) })
 		}
-		x.try(action{"tick of its clock", i, none, none}, func(n *state) { x.tickAgent(&n.agents[i]) })
 	}
-	if !storeMay {
-		return
-	}
-	x.try(action{"tick of its clock", none, none, none}, func(n *state) {
-		n.store.tick()
-		if x.bounds.Clocks == Bounded {
+	if storeMay {
+		x.try(action{"tick of its clock", none, none, none}, func(n *state) {
+			n.store.tick()
 			for i := range x.bounds.Agents {
 				n.agents[i].drift--
 			}
+		})
+	}
+}
+
+// anythingEnds is time by clocks that can't be relied on: each lease and each
+// deadline ends at any instant, so ages say nothing.
+func (x *explorer) anythingEnds() {
+	for p := range int8(x.bounds.Partitions) {
+		if x.from.store.rows[p].left > 0 {
+			x.try(action{"the lease ends", none, p, none}, func(n *state) { n.store.rows[p].left = 0 })
 		}
-	})
+		for i := range int8(x.bounds.Agents) {
+			if x.from.agents[i].beliefs[p].left > 0 {
+				x.try(action{"the deadline passes", i, p, none}, func(n *state) { n.agents[i].beliefs[p].left = 0 })
+			}
+		}
+	}
 }
 
 func (x *explorer) tickAgent(a *agent) {
-	if x.bounds.Clocks == Bounded {
-		a.drift++
-	}
+	a.drift++
 	for p := range a.beliefs {
 		a.beliefs[p].left = max(0, a.beliefs[p].left-1)
 	}

@@ -2,7 +2,6 @@ package model
 
 import (
 	"flag"
-	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -14,9 +13,9 @@ var large = flag.Bool("large", false, "search the large bounds, which takes minu
 // a number of actions. largeBounds are searched to their end.
 var (
 	quickBounds = []Bounds{
-		{Agents: 2, Partitions: 1, LeaderEpochs: 3, Writes: 2, Calls: 2, Sends: 2, Clocks: Free, Duration: 1, Depth: 10},
+		{Agents: 2, Partitions: 1, LeaderEpochs: 3, Writes: 2, Calls: 2, Sends: 2, Clocks: Free, Duration: 1, Depth: 12},
 		{Agents: 2, Partitions: 1, LeaderEpochs: 3, Writes: 1, Calls: 1, Sends: 2, Clocks: Bounded, Duration: 3, Margin: 1, Drift: 1, Depth: 11},
-		{Agents: 3, Partitions: 2, LeaderEpochs: 3, Writes: 1, Calls: 2, Sends: 1, Clocks: Free, Duration: 1, Depth: 7},
+		{Agents: 3, Partitions: 2, LeaderEpochs: 3, Writes: 1, Calls: 2, Sends: 1, Clocks: Free, Duration: 1, Depth: 8},
 	}
 	largeBounds = []Bounds{
 		{Agents: 2, Partitions: 1, LeaderEpochs: 2, Writes: 1, Calls: 1, Sends: 1, Clocks: Free, Duration: 1},
@@ -57,7 +56,7 @@ func search(t *testing.T, b Bounds, r rules) Report {
 	start := time.Now()
 	report := m.Search(func(r Report) {
 		if *large {
-			fmt.Printf("depth %d: %d states\n", r.Depth, r.States)
+			t.Logf("depth %d: %d states", r.Depth, r.States)
 		}
 	})
 	t.Logf("%+v: %d states, %d transitions, depth %d, complete %v, %v",

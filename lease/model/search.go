@@ -9,7 +9,7 @@ import (
 type Clocks int
 
 const (
-	// Free clocks stand still and run ahead as they like, each on its own.
+	// Free clocks stand still and jump as they like, each on its own.
 	Free Clocks = iota
 	// Bounded clocks never differ by more than the drift about how much time went
 	// by.
@@ -109,14 +109,17 @@ func (m *Model) Search(progress func(Report)) Report {
 	start := initial()
 	f := frontier{Model: m, known: map[uint64]struct{}{start.fingerprint(): {}}, found: []came{{}}}
 	level := []state{start}
-	for first := 0; ; f.report.Depth++ {
+	for first := 0; ; {
 		f.report.States = len(f.found)
 		if progress != nil {
 			progress(f.report)
 		}
 		next := f.expand(level, uint32(first))
+		if len(next) > 0 {
+			f.report.Depth++
+		}
 		f.report.Complete = f.report.Broken == "" && len(next) == 0
-		if f.report.Broken != "" || len(next) == 0 || f.report.Depth+1 == m.bounds.Depth {
+		if f.report.Broken != "" || len(next) == 0 || f.report.Depth == m.bounds.Depth {
 			f.report.States, f.report.Witnesses = len(f.found), m.seen
 			return f.report
 		}
