@@ -10,6 +10,7 @@ import (
 // value is ready for use.
 type news struct {
 	mu      sync.Mutex
+	watched int // peers; without any there are no news
 	open    int
 	settled chan struct{} // closed when open is 0 again; nil while it is
 }
@@ -38,13 +39,22 @@ func (n *news) expect() (end func()) {
 	return func() { late.Stop(); once() }
 }
 
+// sameMoment is how far apart two connections to a process that dies may be seen
+// to end, on a busy machine.
+const sameMoment = 10 * time.Millisecond
+
 // Settle waits, for a moment at most, while a peer is suspected that has just
 // stopped answering. Clients of a dead agent ask at the same moment who leads
 // now, and would be sent back to it; some ask again only after seconds.
 func (w *Watcher) Settle(ctx context.Context) {
-	w.news.mu.Lock()
-	settled := w.news.settled
-	w.news.mu.Unlock()
+	if w.news.watching() == 0 {
+		return
+	}
+	settled := w.news.pending()
+	if settled == nil {
+		pause(ctx, sameMoment)
+		settled = w.news.pending()
+	}
 	if settled == nil {
 		return
 	}
@@ -52,4 +62,25 @@ func (w *Watcher) Settle(ctx context.Context) {
 	case <-settled:
 	case <-ctx.Done():
 	}
+}
+
+// pending is closed when no suspicion is open; nil if none is.
+func (n *news) pending() <-chan struct{} {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.settled
+}
+
+// watching is how many peers are watched.
+func (n *news) watching() int {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.watched
+}
+
+// watch sets how many peers are watched.
+func (n *news) watch(peers int) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.watched = peers
 }

@@ -93,6 +93,7 @@ func (w *Watcher) Run(ctx context.Context) error {
 				delete(watches, l)
 			}
 		}
+		w.news.watch(len(watches))
 		w.metrics.watched.Set(float64(len(watches)))
 		select {
 		case <-ctx.Done():
