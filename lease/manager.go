@@ -17,7 +17,7 @@ var ErrNotLeader = errors.New("agent does not lead the partition")
 // Acquired is the outcome of one key of Manager.Acquire.
 type Acquired struct {
 	Lease *Lease // nil if Err is not
-	// Err is nil, a *HeldByOtherError, ErrUnknownKey, ErrReleased after
+	// Err is nil, a *HeldByOtherError, ErrUnknownKey, ErrReleased after Retire or
 	// ReleaseAll, or says that the store could not be asked in time.
 	Err error
 }
