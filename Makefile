@@ -62,7 +62,7 @@ fuzz: ## each fuzz target for FUZZTIME
 			go test -tags invariants -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) ./$$folder </dev/null; \
 		done
 
-model: ## all that leases and commits can come to, within large bounds: minutes, some GB
+model: ## all that leases and commits can come to, within large bounds: minutes, 2 GB
 	go test -count 1 -timeout 60m -v -run '^TestSearch$$' ./lease/model -large
 
 lint: check ## staticcheck and gofumpt too

@@ -81,12 +81,24 @@
 // that differ in the epoch that counts renewals, which no rule reads; and what can't
 // matter any more is forgotten (state.forget). States are known by fingerprints of
 // 64 bits: with n of them the chance that one was missed is below n*n / 2^65, less
-// than 1 in 10,000 for 50 million.
+// than 1 in 100,000 for 12 million.
 //
 // Bounds say how many agents, partitions, leader epochs, writes and requests at a
 // time there are; within them the number of renewals, retries, deaths, burials and
-// lost messages has no limit. The tests search what can happen within some ten
-// actions; `make model` searches the larger bounds to their end.
+// lost messages has no limit. `make model` searches these to their end:
+//
+//	clocks   agents  leader epochs  writes  commits at a time      states  depth
+//	free        2          2           1            2           1,014,288     30
+//	free        2          3           1            1          11,317,088     36
+//	free        3          2           1            1          10,014,542     36
+//	bounded     2          3           -            -           4,886,810     43
+//	bounded     2          2           -            -           1,627,987     40
+//
+// with one partition and one request of an agent to lease.Store at a time, beside
+// its commits; writes are those in the log or not settled, a refused one makes
+// room. Bounded clocks have a margin and a drift of one tick, and leases of two
+// ticks, in the last line of three. More than that, also three agents and two
+// partitions, the tests search for all that can happen within some ten actions.
 //
 // The tests also make the mistakes that others made (no fence, a fence on half of
 // the term, a fence ahead of the transaction, a lost term renewed, names forgotten,

@@ -18,7 +18,11 @@ var (
 		{Agents: 3, Partitions: 2, LeaderEpochs: 3, Writes: 1, Calls: 2, Sends: 1, Clocks: Free, Duration: 1, Depth: 8},
 	}
 	largeBounds = []Bounds{
-		{Agents: 2, Partitions: 1, LeaderEpochs: 2, Writes: 1, Calls: 1, Sends: 1, Clocks: Free, Duration: 1},
+		{Agents: 2, Partitions: 1, LeaderEpochs: 2, Writes: 1, Calls: 1, Sends: 2, Clocks: Free, Duration: 1},
+		{Agents: 2, Partitions: 1, LeaderEpochs: 3, Writes: 1, Calls: 1, Sends: 1, Clocks: Free, Duration: 1},
+		{Agents: 3, Partitions: 1, LeaderEpochs: 2, Writes: 1, Calls: 1, Sends: 1, Clocks: Free, Duration: 1},
+		{Agents: 2, Partitions: 1, LeaderEpochs: 3, Calls: 1, Sends: 1, Clocks: Bounded, Duration: 2, Margin: 1, Drift: 1},
+		{Agents: 2, Partitions: 1, LeaderEpochs: 2, Calls: 1, Sends: 1, Clocks: Bounded, Duration: 3, Margin: 1, Drift: 1},
 	}
 )
 
