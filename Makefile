@@ -15,7 +15,7 @@ LINT       := go tool -modfile=$(CURDIR)/tools/lint/go.mod
 each       := for module in $(MODULES); do (cd $$module &&
 go_files   := find . -name '.?*' -prune -o -name '*.go' -print0
 
-.PHONY: run build test prepare setup check tools bench compat-all fuzz lint docs clean
+.PHONY: run build test prepare setup check tools bench compat-all fuzz model lint docs clean
 
 run: ## start an agent: SQLite and a folder, Kafka on 127.0.0.1:9092
 	go run ./cmd/streamhouse agent
@@ -61,6 +61,9 @@ fuzz: ## each fuzz target for FUZZTIME
 			echo "fuzz $$folder $$target"; \
 			go test -tags invariants -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) ./$$folder </dev/null; \
 		done
+
+model: ## all that leases and commits can come to, within large bounds: minutes, 2 GB
+	go test -count 1 -timeout 60m -v -run '^TestSearch$$' ./lease/model -large
 
 lint: check ## staticcheck and gofumpt too
 	$(each) $(LINT) staticcheck -tags invariants ./...) || exit 1; done

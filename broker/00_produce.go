@@ -39,6 +39,7 @@ type produceStage struct {
 func (b *Broker) produce(ctx context.Context, req *protocol.Request) protocol.Reply {
 	r := req.Body.(*kmsg.ProduceRequest)
 	resp := r.ResponseKind().(*kmsg.ProduceResponse)
+	b.departure.note()
 	refusal := refuseProduce(r)
 	var stages []produceStage
 	var appends []partition.Append

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/streamhouse/streamhouse/broker/fetch"
@@ -15,8 +16,10 @@ import (
 // Fetch, v4 to v18. KIP-227 (sessions), KIP-320 (leader epochs), KIP-516
 // (topic ids, v13), KIP-951 (the new leader in the answer).
 //
-// Any agent serves any partition, whoever leads it: there is no
-// NOT_LEADER_OR_FOLLOWER here. The last fetched epoch (KIP-595) is a follower's
+// Any agent serves any partition, whoever leads it: NOT_LEADER_OR_FOLLOWER is
+// answered by one that leaves, and to a client whose leader epoch has ended while
+// another agent leads: it goes there, where FENCED_LEADER_EPOCH would have it look
+// around first, for seconds if it has done so lately. The last fetched epoch (KIP-595) is a follower's
 // and is ignored: no log here ever diverges.
 
 // maxFetchBytes bounds what one fetch returns, whatever the client asks for.
@@ -29,6 +32,7 @@ const maxFetchWait = time.Minute
 func (b *Broker) fetch(_ context.Context, req *protocol.Request) protocol.Reply {
 	r := req.Body.(*kmsg.FetchRequest)
 	resp := r.ResponseKind().(*kmsg.FetchResponse)
+	b.departure.note()
 	session, err := b.Sessions.Begin(sessionRequest(r))
 	if err != nil {
 		resp.ErrorCode = readErrorCode(err)
@@ -87,10 +91,21 @@ func (b *Broker) fetchSession(ctx context.Context, r *kmsg.FetchRequest, session
 	if len(reqs) < len(answers) {
 		o.MaxWait = 0 // there is something to say already
 	}
-	results := b.Reader.Fetch(ctx, reqs, o)
+	hints := fetchHints{b: b, ctx: ctx}
+	results, done := b.departure.read(ctx, b.Reader, reqs, o)
 	for n := range results {
-		fillFetchAnswer(&answers[at[n]], &results[n], session.Partitions[at[n]], o.ReadCommitted)
+		a := &answers[at[n]]
+		if !done {
+			a.ErrorCode = kerr.NotLeaderForPartition.Code
+			hints.sendOn(a, reqs[n].Key, -1)
+			continue
+		}
+		fillFetchAnswer(a, &results[n], session.Partitions[at[n]], o.ReadCommitted)
+		if a.ErrorCode == kerr.FencedLeaderEpoch.Code {
+			hints.sendOn(a, reqs[n].Key, results[n].Watermarks.LeaderEpoch)
+		}
 	}
+	hints.fill(resp)
 	assembleFetch(resp, session, answers)
 }
 

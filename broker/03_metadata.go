@@ -27,6 +27,7 @@ func (b *Broker) metadata(_ context.Context, req *protocol.Request) protocol.Rep
 	return protocol.Later(func(ctx context.Context) kmsg.Response {
 		resp := r.ResponseKind().(*kmsg.MetadataResponse)
 		resp.AuthorizedOperations = authorizedOperations(r.IncludeClusterAuthorizedOperations, operationsOnCluster)
+		b.Settle(ctx)
 		view := b.viewFor(ctx, metadataRefs(r))
 		resp.Topics, view = b.metadataTopics(ctx, r, view)
 		for i := range resp.Topics {

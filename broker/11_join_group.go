@@ -15,6 +15,7 @@ import (
 // KIP-800 (reason, v8), KIP-814 (skip assignment, v9). It is answered when the
 // rebalance is over.
 func (b *Broker) joinGroup(_ context.Context, req *protocol.Request) protocol.Reply {
+	b.departure.note()
 	r := req.Body.(*kmsg.JoinGroupRequest)
 	resp := r.ResponseKind().(*kmsg.JoinGroupResponse)
 	rebalanceTimeout := r.RebalanceTimeoutMillis

@@ -39,17 +39,22 @@ type Parts struct {
 	LogDir     string // what DescribeLogDirs calls the object store
 	Log        *slog.Logger
 	Level      *slog.LevelVar // of Log
+	// CutOff says whether this agent can't reach the metadata store for a while.
+	CutOff func() bool
+	// Settle waits a moment while it is being found out whether a peer has died.
+	Settle func(context.Context)
 }
 
 // Broker answers Kafka's requests. Its handlers are safe for concurrent use.
 type Broker struct {
 	Parts
 	producerIDs *idBlock
+	departure   *departure
 }
 
 // New returns a broker; Routes are its handlers.
 func New(p Parts) *Broker {
-	return &Broker{Parts: p, producerIDs: &idBlock{store: p.Store}}
+	return &Broker{Parts: p, producerIDs: &idBlock{store: p.Store}, departure: newDeparture()}
 }
 
 // How old a view of the cluster may be where a client asks for it.

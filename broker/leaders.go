@@ -38,23 +38,53 @@ const hintMaxAge = 20 * time.Millisecond
 
 // leader returns the hint for a partition that was refused with err. There is
 // none where the newest view names this agent itself: of a dead holder's lease
-// that has not ended yet.
+// that has not ended yet. Some clients ask nobody for seconds where there is none.
 func (h *leaderHints) leader(k lease.Key, err error) (leaderHint, bool) {
 	a, epoch, ok := h.view.Leader(k)
 	held, isHeld := errors.AsType[*lease.HeldByOtherError](err)
-	if !h.refreshed && (a.NodeID == h.b.NodeID || isHeld && a.ID != held.Holder.AgentID) {
-		h.refreshed = true
-		if s, err := h.b.Topology.Refresh(h.ctx, hintMaxAge); err == nil {
-			h.view = s
+	if isHeld {
+		// The refusal may be newer than any view: of a lease that was just handed over.
+		if holder, listed := h.view.Agent(held.Holder.AgentID); listed && h.view.Heard(holder) && held.Holder.LeaderEpoch > epoch {
+			return h.hint(holder, held.Holder.LeaderEpoch)
 		}
+	}
+	if !h.refreshed && (a.NodeID == h.b.NodeID || isHeld && a.ID != held.Holder.AgentID) {
+		h.refresh()
 		a, epoch, ok = h.view.Leader(k)
+	}
+	if ok && a.NodeID == h.b.NodeID && errors.Is(err, lease.ErrReleased) {
+		// The agent leads nothing any more, and is not off the list yet.
+		var successor string
+		if successor, ok = h.view.Successor(k, a.ID); ok {
+			a, ok = h.view.Agent(successor)
+		}
 	}
 	if !ok || a.NodeID == h.b.NodeID {
 		return leaderHint{}, false
 	}
 	if isHeld && a.ID == held.Holder.AgentID {
-		epoch = max(epoch, held.Holder.LeaderEpoch) // the refusal may be newer than the view
+		epoch = max(epoch, held.Holder.LeaderEpoch)
 	}
+	return h.hint(a, epoch)
+}
+
+// since returns the hint for a partition of which a leader epoch is known to have
+// begun.
+func (h *leaderHints) since(k lease.Key, epoch int32) (leaderHint, bool) {
+	if _, known, _ := h.view.Leader(k); known < epoch && !h.refreshed {
+		h.refresh()
+	}
+	return h.leader(k, nil)
+}
+
+func (h *leaderHints) refresh() {
+	h.refreshed = true
+	if s, err := h.b.Topology.Refresh(h.ctx, hintMaxAge); err == nil {
+		h.view = s
+	}
+}
+
+func (h *leaderHints) hint(a metadata.Agent, epoch int32) (leaderHint, bool) {
 	h.seen[a.NodeID] = a
 	return leaderHint{a.NodeID, epoch}, true
 }

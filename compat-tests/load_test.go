@@ -26,28 +26,33 @@ const (
 	loadInterval = 5 * time.Millisecond
 )
 
-// load is idempotent producers and a consumer at work on one topic, and the history that they make.
+// load is idempotent producers and consumers at work on one topic, and the history that they make.
 type load struct {
-	topic string
-	seeds []string
+	topic    string
+	seeds    []string
+	recorder *check.Recorder
 
 	mu       sync.Mutex
-	history  check.History
-	handed   int // to the producers, acknowledged or not
-	acked    int
+	handed   int     // to the producers
+	settled  int     // of these, acknowledged or given up
+	acked    int     // of these, acknowledged
 	problems []error // what no fault of a broker excuses
 
 	// progress is signalled after acknowledgements.
 	progress chan struct{}
-	// stopProducing ends the producers, stopConsuming the consumer; running waits for all.
+	// stopProducing ends the producers, stopConsuming the consumers.
 	stopProducing, stopConsuming context.CancelFunc
 	producing, consuming         sync.WaitGroup
+}
+
+func newLoad(seeds []string, topic string) *load {
+	return &load{topic: topic, seeds: seeds, recorder: check.NewRecorder(), progress: make(chan struct{}, 1)}
 }
 
 // startLoad creates the topic and sets producers and a consumer to work until finish.
 func startLoad(t *testing.T, seeds []string, topic string, seed uint64) *load {
 	t.Helper()
-	l := &load{topic: topic, seeds: seeds, progress: make(chan struct{}, 1)}
+	l := newLoad(seeds, topic)
 	admin := l.client(t)
 	if _, err := kadm.NewClient(admin).CreateTopic(deadline(t, time.Minute), loadPartitions, -1, nil, topic); err != nil {
 		t.Fatalf("create topic: %v", err)
@@ -59,10 +64,15 @@ func startLoad(t *testing.T, seeds []string, topic string, seed uint64) *load {
 	for producer := range int32(loadProducers) {
 		client := l.client(t, kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.MaxBufferedRecords(loadBuffer))
 		random := rand.New(rand.NewPCG(seed, uint64(producer)))
-		l.producing.Go(func() { l.produce(producing, client, producer, random) })
+		sender := l.recorder.Sender(true)
+		l.producing.Go(func() { l.produce(producing, client, sender, random) })
 	}
-	consumer := l.client(t, kgo.ConsumeTopics(topic), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))
-	l.consuming.Go(func() { l.consume(consuming, consumer) })
+	consumer, poller := l.client(t, kgo.ConsumeTopics(topic), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart())), l.recorder.Poller()
+	for partition := range int32(loadPartitions) {
+		poller.Begin(partition, 0)
+	}
+	l.consuming.Go(func() { l.consume(consuming, consumer, poller) })
+	l.consuming.Go(func() { l.watchEnds(consuming, kadm.NewClient(admin)) })
 	return l
 }
 
@@ -82,13 +92,32 @@ func (l *load) client(t *testing.T, options ...kgo.Opt) *kgo.Client {
 	return client
 }
 
+// member returns the options of a group member whose sessions the poller records. They hold back rebalances until
+// what was polled is recorded, and AllowRebalance called.
+func (l *load) member(poller *check.Poller) []kgo.Opt {
+	lost := func(_ context.Context, _ *kgo.Client, lost map[string][]int32) {
+		for _, partition := range lost[l.topic] {
+			poller.Revoke(partition)
+		}
+	}
+	return []kgo.Opt{
+		kgo.BlockRebalanceOnPoll(),
+		kgo.OnPartitionsAssigned(func(_ context.Context, _ *kgo.Client, assigned map[string][]int32) {
+			for _, partition := range assigned[l.topic] {
+				poller.Begin(partition, check.NoOffset)
+			}
+		}),
+		kgo.OnPartitionsRevoked(lost),
+		kgo.OnPartitionsLost(lost),
+	}
+}
+
 // produce sends bursts of records to random partitions until ctx ends, then waits for their acknowledgements.
-func (l *load) produce(ctx context.Context, client *kgo.Client, producer int32, random *rand.Rand) {
+func (l *load) produce(ctx context.Context, client *kgo.Client, sender *check.Sender, random *rand.Rand) {
 	ticker := time.NewTicker(loadInterval)
 	defer ticker.Stop()
 	var pending sync.WaitGroup
 	defer pending.Wait()
-	sequence := int64(0)
 	for {
 		select {
 		case <-ctx.Done():
@@ -96,33 +125,39 @@ func (l *load) produce(ctx context.Context, client *kgo.Client, producer int32, 
 		case <-ticker.C:
 		}
 		for range loadBurst {
-			id := check.ID{Producer: producer, Sequence: sequence}
-			sequence++
-			record := &kgo.Record{Topic: l.topic, Partition: random.Int32N(loadPartitions), Value: check.Value(id, loadValueSize)}
 			pending.Add(1)
-			l.mu.Lock()
-			l.handed++
-			l.mu.Unlock()
-			// The records' context never ends, so that each is acknowledged in the end, however many brokers die.
-			client.Produce(context.WithoutCancel(ctx), record, func(r *kgo.Record, err error) {
-				defer pending.Done()
-				l.sent(id, r, err)
-			})
+			l.send(ctx, client, sender, random.Int32N(loadPartitions), func(error) { pending.Done() })
 		}
 	}
 }
 
-func (l *load) sent(id check.ID, r *kgo.Record, err error) {
+// send hands the producer its next record, and calls done when its fate is known. It must not be called concurrently
+// for one producer.
+func (l *load) send(ctx context.Context, client *kgo.Client, sender *check.Sender, partition int32, done func(error)) {
+	l.mu.Lock()
+	l.handed++
+	l.mu.Unlock()
+	id := sender.Send(partition)
+	record := &kgo.Record{Topic: l.topic, Partition: partition, Value: check.Value(id, loadValueSize)}
+	// The records' context never ends, so that each is acknowledged in the end, however many brokers die.
+	client.Produce(context.WithoutCancel(ctx), record, func(r *kgo.Record, err error) {
+		defer done(err)
+		l.sent(sender, id, r.Offset, err)
+	})
+}
+
+func (l *load) sent(sender *check.Sender, id check.ID, offset int64, err error) {
+	if err == nil {
+		sender.Acked(id, offset)
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	sent := check.Sent{ID: id, Partition: r.Partition, Offset: r.Offset}
+	l.settled++
 	if err != nil {
-		sent.Offset = check.Unacknowledged
 		l.problems = append(l.problems, fmt.Errorf("a producer that may retry for ever failed: %w", err))
 	} else {
 		l.acked++
 	}
-	l.history.Sent = append(l.history.Sent, sent)
 	select {
 	case l.progress <- struct{}{}:
 	default:
@@ -130,33 +165,77 @@ func (l *load) sent(id check.ID, r *kgo.Record, err error) {
 }
 
 // consume notes what a consumer sees until ctx ends.
-func (l *load) consume(ctx context.Context, client *kgo.Client) {
+func (l *load) consume(ctx context.Context, client *kgo.Client, poller *check.Poller) {
+	defer client.AllowRebalance() // or Close waits for it
 	for {
+		invoked := l.recorder.Now()
 		fetches := client.PollFetches(ctx)
 		if ctx.Err() != nil {
 			return
 		}
-		l.mu.Lock()
-		fetches.EachError(func(topic string, partition int32, err error) {
-			l.problems = append(l.problems, fmt.Errorf("a consumer of %s-%d failed: %w", topic, partition, err))
-		})
-		fetches.EachRecord(func(r *kgo.Record) {
-			read, err := observe(r)
-			if err != nil {
-				l.problems = append(l.problems, err)
-			}
-			l.history.Seen = append(l.history.Seen, read)
-		})
-		l.mu.Unlock()
+		l.saw(poller, invoked, fetches)
+		client.AllowRebalance()
 	}
 }
 
-func observe(r *kgo.Record) (check.Read, error) {
-	id, err := check.ParseValue(r.Value)
-	if err != nil {
-		err = fmt.Errorf("%s-%d at %d: %w", r.Topic, r.Partition, r.Offset, err)
+// saw notes what a poll returned.
+func (l *load) saw(poller *check.Poller, invoked check.Instant, fetches kgo.Fetches) {
+	fetches.EachError(func(topic string, partition int32, err error) {
+		l.problem(fmt.Errorf("a consumer of %s-%d failed: %w", topic, partition, err))
+	})
+	fetches.EachPartition(func(p kgo.FetchTopicPartition) {
+		if len(p.Records) > 0 {
+			poller.Poll(invoked, check.NoAgent, p.Partition, l.observe(p.Records))
+		}
+	})
+}
+
+// watchEnds lists the end offsets time and again until ctx ends. Brokers that don't answer are no problem.
+func (l *load) watchEnds(ctx context.Context, admin *kadm.Client) {
+	ticker := time.NewTicker(10 * loadInterval)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+		invoked := l.recorder.Now()
+		ends, err := admin.ListEndOffsets(ctx, l.topic)
+		if err == nil {
+			l.recordEnds(invoked, ends)
+		}
 	}
-	return check.Read{ID: id, Partition: r.Partition, Offset: r.Offset}, err
+}
+
+func (l *load) recordEnds(invoked check.Instant, ends kadm.ListedOffsets) {
+	ends.Each(func(o kadm.ListedOffset) {
+		if o.Err == nil {
+			l.recorder.End(check.End{
+				Source: check.Listed, Agent: check.NoAgent, Partition: o.Partition, Offset: o.Offset, Invoked: invoked,
+			})
+		}
+	})
+}
+
+// observe returns what was read. A record with another value than was sent is a problem.
+func (l *load) observe(records []*kgo.Record) []check.Record {
+	observed := make([]check.Record, 0, len(records))
+	for _, r := range records {
+		id, err := check.ParseValue(r.Value)
+		if err != nil {
+			l.problem(fmt.Errorf("%s-%d at %d: %w", r.Topic, r.Partition, r.Offset, err))
+			continue
+		}
+		observed = append(observed, check.Record{ID: id, Offset: r.Offset})
+	}
+	return observed
+}
+
+func (l *load) problem(err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.problems = append(l.problems, err)
 }
 
 // awaitAcks returns after n more acknowledgements.
@@ -182,48 +261,44 @@ func (l *load) ackCount() int {
 func (l *load) inFlight() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.handed - len(l.history.Sent)
+	return l.handed - l.settled
 }
 
-// finish stops the load, waits until every record is acknowledged, and checks the history against the log of each
-// broker.
+// finish stops the load, waits until every record is acknowledged, reads the log from each broker, and checks the
+// history.
 func (l *load) finish(t *testing.T) {
 	t.Helper()
 	ctx := deadline(t, 2*time.Minute)
 	l.stopProducing()
 	await(ctx, t, "the producers", &l.producing)
 	l.stopConsuming()
-	await(ctx, t, "the consumer", &l.consuming)
+	await(ctx, t, "the consumers", &l.consuming)
 
 	client := l.client(t)
+	invoked := l.recorder.Now()
 	ends, err := kadm.NewClient(client).ListEndOffsets(ctx, l.topic)
 	if err := errors.Join(err, ends.Error()); err != nil {
 		t.Fatalf("list end offsets: %v", err)
 	}
-	l.history.Ends = make(map[int32]int64)
-	ends.Each(func(o kadm.ListedOffset) { l.history.Ends[o.Partition] = o.Offset })
+	l.recordEnds(invoked, ends)
 	brokers, err := wire.Brokers(ctx, client)
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, broker := range brokers {
-		l.history.Log = nil
-		for partition, end := range l.history.Ends {
-			log, err := wire.Fetch(ctx, client, broker, l.topic, partition, end)
+		ends.Each(func(o kadm.ListedOffset) {
+			invoked := l.recorder.Now()
+			log, err := wire.Fetch(ctx, client, broker, l.topic, o.Partition, o.Offset)
 			if err != nil {
 				t.Error(err)
 			}
-			for _, r := range log.Records {
-				read, err := observe(r)
-				if err != nil {
-					t.Error(err)
-				}
-				l.history.Log = append(l.history.Log, read)
-			}
-		}
-		reportViolations(t, broker, check.Check(l.history))
+			l.recorder.Log(check.Log{
+				Agent: broker, Partition: o.Partition, End: o.Offset, Invoked: invoked, Records: l.observe(log.Records),
+			})
+		})
 	}
-	t.Logf("%d records sent, %d acknowledged, %d seen meanwhile; ends %v", len(l.history.Sent), l.acked, len(l.history.Seen), l.history.Ends)
+	reportAnomalies(t, check.Check(l.recorder.History(), check.Options{}))
+	t.Logf("%d records sent, %d acknowledged; ends %v", l.handed, l.acked, ends[l.topic])
 }
 
 func (l *load) reportProblems(t *testing.T) {
@@ -235,14 +310,14 @@ func (l *load) reportProblems(t *testing.T) {
 	}
 }
 
-func reportViolations(t *testing.T, broker int32, violations []check.Violation) {
+func reportAnomalies(t *testing.T, anomalies []check.Anomaly) {
 	t.Helper()
 	const shown = 10
-	for _, v := range violations[:min(len(violations), shown)] {
-		t.Errorf("in the log of broker %d: %v", broker, v)
+	for _, a := range anomalies[:min(len(anomalies), shown)] {
+		t.Error(a)
 	}
-	if len(violations) > shown {
-		t.Errorf("in the log of broker %d: %d violations in all", broker, len(violations))
+	if len(anomalies) > shown {
+		t.Errorf("%d anomalies in all", len(anomalies))
 	}
 }
 

@@ -18,7 +18,7 @@
 //	absent ───────────────────▶ held ◀───────────────────────┐
 //	  ▲                          │ └────────────────────────┘
 //	  │                          │ deadline passed, renewal refused, commit
-//	  │                          │ fenced, or released
+//	  │                          │ fenced, released, or handed over
 //	  └──────────────────────────┘ (the lease's context ends with the cause)
 //
 // The holder counts its own deadline on the monotonic clock, from before it

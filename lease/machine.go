@@ -13,7 +13,7 @@ type Lease struct {
 	key         Key
 	leaderEpoch int32
 	epoch       atomic.Int64
-	deadline    atomic.Int64  // an instant; moves only forward
+	deadline    atomic.Int64  // an instant; moves forward, but for machine.doubt
 	since       time.Duration // the instant of the acquisition
 	clock       clock
 
@@ -36,6 +36,9 @@ func (l *Lease) Term() Term {
 // package's causes, or what Manager.Lose was told. Work that is done under the
 // lease runs under it.
 func (l *Lease) Context() context.Context { return l.ctx }
+
+// Age is the time since the acquisition.
+func (l *Lease) Age() time.Duration { return l.clock() - l.since }
 
 // Held says whether the agent may still write under the lease. It is a filter
 // and no proof: only the commit knows. It takes no lock.
@@ -63,6 +66,9 @@ type machine struct {
 	denied map[Key]denial
 	// renewAt is when the next renewal is due. Meaningless while count is 0.
 	renewAt time.Duration
+	// doubted is when the leases were last in doubt: what the store was asked
+	// before says nothing any more.
+	doubted time.Duration
 }
 
 // denial is a lease that was seen with another agent.
@@ -108,7 +114,10 @@ func (m *machine) granted(sent, now time.Duration, r Result) (l *Lease, takeover
 	l.epoch.Store(r.Term.Epoch)
 	l.deadline.Store(int64(m.deadline(sent)))
 	l.ctx, l.end = context.WithCancelCause(context.Background())
-	if m.count == 0 {
+	switch {
+	case sent < m.doubted:
+		m.renewAt = now
+	case m.count == 0:
 		m.scheduleRenewal(now)
 	}
 	m.held.Store(k, l)
@@ -150,6 +159,9 @@ func (m *machine) renewed(sent time.Duration, asked, got []Term) (lost []*Lease)
 		}
 	}
 	m.scheduleRenewal(sent)
+	if sent < m.doubted {
+		m.renewAt = m.doubted
+	}
 	m.forgetDenials(sent)
 	return lost
 }
@@ -158,6 +170,18 @@ func (m *machine) renewed(sent time.Duration, asked, got []Term) (lost []*Lease)
 // Renewing twice is harmless: a term is named by its leadership.
 func (m *machine) renewalFailed(now time.Duration) {
 	m.renewAt = now + time.Duration((1+m.jitter()/2)*float64(renewRetry))
+}
+
+// doubtFor is how long leases in doubt are used without the store's word.
+const doubtFor = time.Second
+
+// doubt takes in that the leases may have been freed: those that the store does
+// not confirm within doubtFor end.
+func (m *machine) doubt(now time.Duration) {
+	m.doubted, m.renewAt = now, now
+	for _, l := range m.leases() {
+		l.deadline.Store(min(l.deadline.Load(), int64(now+doubtFor)))
+	}
 }
 
 // renewRetry is the mean time until a failed renewal is tried again.
@@ -212,8 +236,14 @@ func (m *machine) leases() []*Lease {
 	return all
 }
 
+// deadline is that of leases which the store granted when it was asked at the
+// instant sent.
 func (m *machine) deadline(sent time.Duration) time.Duration {
-	return sent + m.cfg.Duration - m.cfg.Margin
+	d := sent + m.cfg.Duration - m.cfg.Margin
+	if sent < m.doubted {
+		return min(d, m.doubted+doubtFor)
+	}
+	return d
 }
 
 func (m *machine) scheduleRenewal(from time.Duration) {

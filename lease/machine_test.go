@@ -19,6 +19,7 @@ import (
 //	ask p= now=                          whether the store should be asked
 //	renewed sent= asked=(p/leader,...) got=(p/leader/epoch,...)
 //	renewal-failed now=
+//	doubt now=
 //	expire now=
 //	lose p=
 func TestMachine(t *testing.T) {
@@ -66,6 +67,8 @@ func step(t *testing.T, m *machine, d *datadriven.TestData, now time.Duration, o
 		lost(m.renewed(instant(t, d, "sent"), terms(t, d, "asked"), terms(t, d, "got")))
 	case "renewal-failed":
 		m.renewalFailed(now)
+	case "doubt":
+		m.doubt(now)
 	case "expire":
 		lost(m.expired(now))
 	case "lose":

@@ -19,7 +19,7 @@ var ErrNotLeader = errors.New("agent does not lead the partition")
 // Acquired is the outcome of one key of Manager.Acquire.
 type Acquired struct {
 	Lease *Lease // nil if Err is not
-	// Err is nil, a *HeldByOtherError, ErrUnknownKey, ErrReleased after
+	// Err is nil, a *HeldByOtherError, ErrUnknownKey, ErrReleased after Retire or
 	// ReleaseAll, or says that the store could not be asked in time.
 	Err error
 }
@@ -42,7 +42,7 @@ type Manager struct {
 	flights  map[Key]*flight
 	queue    []Key // keys of flights that are not under way yet
 	maxEpoch int64 // the largest epoch since the last renewal
-	released bool  // by ReleaseAll
+	retired  int   // how many want no acquisitions
 
 	asked   chan struct{} // has an element if queue may not be empty
 	granted chan struct{} // has an element if there is a first lease to be renewed
@@ -154,12 +154,12 @@ func (m *Manager) board(keys []Key, open []int, out []Acquired) []*flight {
 	for n, i := range open {
 		k := keys[i]
 		switch l, refusal := m.Get(k), m.machine.refusal(now, k); {
-		case m.released:
+		case refusal != nil:
+			out[i] = Acquired{Err: refusal}
+		case m.retired > 0:
 			out[i].Err = fmt.Errorf("acquire lease of %s: %w", k, ErrReleased)
 		case l != nil:
 			out[i] = Acquired{Lease: l}
-		case refusal != nil:
-			out[i] = Acquired{Err: refusal}
 		default:
 			f := m.flights[k]
 			if f == nil {
@@ -231,12 +231,8 @@ func (m *Manager) land(sent, now time.Duration, k Key, r Result) Acquired {
 		}
 		return Acquired{Err: r.Err}
 	}
-	if m.released {
-		// Too late to give it up in order: it ends by itself.
-		return Acquired{Err: fmt.Errorf("acquire lease of %s: %w", k, ErrReleased)}
-	}
 	l, takeover := m.machine.granted(sent, now, r)
-	if m.machine.count == 1 {
+	if m.machine.count == 1 || m.machine.renewAt <= now {
 		signal(m.granted)
 	}
 	m.maxEpoch = max(m.maxEpoch, l.epoch.Load())
@@ -358,9 +354,10 @@ func (m *Manager) Release(ctx context.Context, keys ...Key) error {
 }
 
 // ReleaseAll releases every lease, for good: nothing can be acquired any more.
+// What is being acquired is waited for, and released too.
 func (m *Manager) ReleaseAll(ctx context.Context) error {
+	m.Retire(ctx)
 	m.mu.Lock()
-	m.released = true
 	leases := m.machine.leases()
 	for _, l := range leases {
 		m.machine.remove(l)

@@ -95,6 +95,20 @@ func (s *fakeStore) Renew(ctx context.Context, agent string, ttl time.Duration, 
 	return renewed, err
 }
 
+func (s *fakeStore) HandOver(ctx context.Context, agent string, ttl time.Duration, moves []lease.Move) (given []lease.Term, err error) {
+	err = s.do(ctx, "hand over", nil, func() {
+		for _, m := range moves {
+			if r := s.rows[m.Key]; r != nil && r.agent == agent && r.term.LeaderEpoch == m.LeaderEpoch {
+				r.agent, r.expiry = m.To, time.Now().Add(ttl)
+				r.term.Epoch++
+				r.term.LeaderEpoch++
+				given = append(given, r.term)
+			}
+		}
+	})
+	return given, err
+}
+
 func (s *fakeStore) Release(ctx context.Context, agent string, terms []lease.Term) error {
 	return s.do(ctx, "release", nil, func() {
 		for _, t := range terms {

@@ -16,6 +16,7 @@ type Metrics struct {
 	duration     prometheus.Histogram
 	failover     prometheus.Histogram
 	renewals     *prometheus.CounterVec
+	handovers    *prometheus.CounterVec
 }
 
 // NewMetrics makes the measurements and registers them.
@@ -51,6 +52,13 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 			Name: "streamhouse_agent_lease_renewals_total",
 			Help: "Renewal requests, each of all leases of the agent, by outcome.",
 		}, []string{"outcome"}),
+		handovers: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "streamhouse_agent_lease_handovers_total",
+			Help: "Leases that this agent handed over to a successor, by reason.",
+		}, []string{"reason"}),
+	}
+	for _, reason := range []HandoverReason{ForShutdown, ForBalance, ForBucket} {
+		m.handovers.WithLabelValues(string(reason))
 	}
 	for _, cause := range []string{causeExpired, causeTaken, causeFenced, causeGivenUp} {
 		m.losses.WithLabelValues(cause)
@@ -58,7 +66,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 	for _, outcome := range []string{renewalOK, renewalFailed} {
 		m.renewals.WithLabelValues(outcome)
 	}
-	reg.MustRegister(m.held, m.acquisitions, m.losses, m.epoch, m.duration, m.failover, m.renewals)
+	reg.MustRegister(m.held, m.acquisitions, m.losses, m.epoch, m.duration, m.failover, m.renewals, m.handovers)
 	return m
 }
 

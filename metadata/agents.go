@@ -28,13 +28,66 @@ const AgentListedFor = 60 * time.Second
 
 // Agents is the register of running agents. Listing them is part of
 // Topics.Topology.
+//
+// Death is decided here and by nobody's clock: an agent attends with a sign of
+// life that ends with its process, and answers challenges; who sees that an
+// agent does not answer asks for its burial, and the store looks for evidence.
+// A burial that was wrong costs time and nothing else, since commits are fenced.
 type Agents interface {
 	// Register makes the agent known and supersedes an earlier session of the
-	// same id. It returns the agent's node id.
+	// same id. It returns the agent's node id. A session that was buried may be
+	// registered again.
 	Register(ctx context.Context, a Agent) (nodeID int32, err error)
 	// Heartbeat says that the session is alive. ErrSuperseded if another
-	// session has taken the id, or the id was deregistered.
+	// session has taken the id; ErrBuried if the session has ended otherwise.
 	Heartbeat(ctx context.Context, agentID string, session uuid.UUID) error
 	// Deregister ends the session; a session that was superseded changes nothing.
 	Deregister(ctx context.Context, agentID string, session uuid.UUID) error
+
+	// Attend holds the session's sign of life, for which one connection is kept,
+	// until ctx ends, and returns nil then. Any other end is an error: ErrSuperseded
+	// and ErrBuried as of Heartbeat, ErrUnavailable if the connection was lost.
+	// That is no death yet; the agent attends again.
+	Attend(ctx context.Context, agentID string, session uuid.UUID, s Signals) error
+	// Challenge asks the session for a heartbeat, which begins its time to answer
+	// unless a challenge is open already. One that does not attend is not asked.
+	Challenge(ctx context.Context, agentID string, session uuid.UUID) error
+	// Bury ends the session and frees all leases of its agent, at once and
+	// together, if there is evidence that it is dead: its sign of life is gone,
+	// or it has left a challenge unanswered for the time of patience. One that
+	// has never attended is not buried.
+	Bury(ctx context.Context, agentID string, session uuid.UUID, patience time.Duration) (Burial, error)
+}
+
+// Signals are what an agent that attends is told. They must not block.
+type Signals struct {
+	Present    func() // the sign of life is up
+	Challenged func() // somebody doubts that the agent lives: a heartbeat answers
+}
+
+// Burial is what became of a burial, and on what evidence.
+type Burial int8
+
+// The burials. The numbers are those of bury_agent in PostgreSQL.
+const (
+	NotBuried   Burial = iota // the agent may be alive
+	BuriedGone                // its sign of life was gone
+	BuriedMute                // it did not answer a challenge
+	EndedBefore               // the session is not the agent's any more
+)
+
+// Buried says whether this burial has ended the session.
+func (b Burial) Buried() bool { return b == BuriedGone || b == BuriedMute }
+
+// String names the evidence, for logs and metrics.
+func (b Burial) String() string {
+	switch b {
+	case BuriedGone:
+		return "session_gone"
+	case BuriedMute:
+		return "challenge_unanswered"
+	case EndedBefore:
+		return "ended_before"
+	}
+	return "none"
 }

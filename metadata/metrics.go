@@ -65,10 +65,14 @@ func (m *measured) measure(ctx context.Context, query string, call func(context.
 	begin := time.Now()
 	err := call(context.WithValue(ctx, queryCounter{}, m.queries.WithLabelValues(query)))
 	m.duration.WithLabelValues(query).Observe(time.Since(begin).Seconds())
+	m.countError(query, err)
+	return err
+}
+
+func (m *measured) countError(query string, err error) {
 	if class := errorClass(err); class != "" {
 		m.errors.WithLabelValues(query, class).Inc()
 	}
-	return err
 }
 
 // measure1 runs one call that returns a value.
@@ -86,7 +90,7 @@ func errorClass(err error) string {
 		return ""
 	}
 	for _, refusal := range []error{
-		ErrUnknownTopic, ErrTopicExists, ErrInvalidPartitions, ErrSuperseded, ErrFenced, ErrOffsetOutOfRange,
+		ErrUnknownTopic, ErrTopicExists, ErrInvalidPartitions, ErrSuperseded, ErrBuried, ErrFenced, ErrOffsetOutOfRange,
 	} {
 		if errors.Is(err, refusal) {
 			return ""
@@ -113,6 +117,29 @@ func (m *measured) Heartbeat(ctx context.Context, agentID string, session uuid.U
 
 func (m *measured) Deregister(ctx context.Context, agentID string, session uuid.UUID) error {
 	return m.measure(ctx, "Deregister", func(ctx context.Context) error { return m.store.Deregister(ctx, agentID, session) })
+}
+
+// Attend is measured up to the sign of life: it lasts as long as the agent.
+func (m *measured) Attend(ctx context.Context, agentID string, session uuid.UUID, s Signals) error {
+	const query = "Attend"
+	begin, present := time.Now(), s.Present
+	s.Present = func() {
+		m.duration.WithLabelValues(query).Observe(time.Since(begin).Seconds())
+		present()
+	}
+	err := m.store.Attend(context.WithValue(ctx, queryCounter{}, m.queries.WithLabelValues(query)), agentID, session, s)
+	m.countError(query, err)
+	return err
+}
+
+func (m *measured) Challenge(ctx context.Context, agentID string, session uuid.UUID) error {
+	return m.measure(ctx, "Challenge", func(ctx context.Context) error { return m.store.Challenge(ctx, agentID, session) })
+}
+
+func (m *measured) Bury(ctx context.Context, agentID string, session uuid.UUID, patience time.Duration) (Burial, error) {
+	return measure1(ctx, m, "Bury", func(ctx context.Context) (Burial, error) {
+		return m.store.Bury(ctx, agentID, session, patience)
+	})
 }
 
 func (m *measured) Topology(ctx context.Context, since int64) (*Topology, error) {
@@ -245,6 +272,12 @@ func (m *measured) Renew(ctx context.Context, agentID string, ttl time.Duration,
 
 func (m *measured) Release(ctx context.Context, agentID string, terms []lease.Term) error {
 	return m.measure(ctx, "Release", func(ctx context.Context) error { return m.store.Release(ctx, agentID, terms) })
+}
+
+func (m *measured) HandOver(ctx context.Context, agentID string, ttl time.Duration, moves []lease.Move) ([]lease.Term, error) {
+	return measure1(ctx, m, "HandOver", func(ctx context.Context) ([]lease.Term, error) {
+		return m.store.HandOver(ctx, agentID, ttl, moves)
+	})
 }
 
 func (m *measured) Ping(ctx context.Context) error { return m.measure(ctx, "Ping", m.store.Ping) }

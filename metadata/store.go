@@ -43,6 +43,9 @@ var (
 	ErrInvalidPartitions = errors.New("invalid number of partitions")
 	// ErrSuperseded says that another process registered under the same agent id.
 	ErrSuperseded = errors.New("another agent has registered under the same agent id")
+	// ErrBuried says that the agent's session has ended and its leases are free:
+	// it was believed dead, or was deregistered.
+	ErrBuried = errors.New("the agent's session has ended: it was believed dead, or deregistered")
 	// ErrFenced says that the agent does not lead the key under which it wrote.
 	ErrFenced = errors.New("fenced: the leadership has moved on")
 	// ErrOffsetOutOfRange says that an offset lies outside the log.

@@ -10,6 +10,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/streamhouse/streamhouse/metadata"
 )
 
@@ -19,6 +21,9 @@ type Config struct {
 	HeartbeatInterval time.Duration
 	// RequestTimeout bounds one request to the store.
 	RequestTimeout time.Duration
+	// Doubt is told that the agent's leases may be gone: it stood still, or was
+	// believed dead. It must not block.
+	Doubt func()
 }
 
 // Agent is this process's entry in the register. Safe for concurrent use after
@@ -32,32 +37,59 @@ type Agent struct {
 
 	started  time.Time
 	lastBeat atomic.Pointer[time.Time] // when the last successful one was sent
+	cutOff   atomic.Pointer[time.Time] // since when the sign of life is lost; nil while it is up
 	draining atomic.Bool
+
+	beatNow  chan struct{} // has an element if a heartbeat is wanted at once
+	rejoined chan struct{} // has an element if the sign of life is that of a buried session
 }
 
 // Start registers the agent, which supersedes an earlier process of the same
 // id, and returns when the store knows it.
 func Start(ctx context.Context, cfg Config, store metadata.Agents, self metadata.Agent, m *Metrics, log *slog.Logger) (*Agent, error) {
-	a := &Agent{cfg: cfg, store: store, self: self, log: log, started: time.Now()}
-	sent := time.Now()
-	node, err := store.Register(ctx, self)
+	a := &Agent{
+		cfg: cfg, store: store, self: self, log: log, started: time.Now(),
+		beatNow: make(chan struct{}, 1), rejoined: make(chan struct{}, 1),
+	}
+	node, err := a.register(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("register agent %q: %w", self.ID, err)
+		return nil, err
 	}
 	a.self.NodeID = node
-	a.lastBeat.Store(&sent)
 	a.metrics = m.of(a)
 	return a, nil
+}
+
+func (a *Agent) register(ctx context.Context) (nodeID int32, err error) {
+	sent := time.Now()
+	if nodeID, err = a.store.Register(ctx, a.self); err != nil {
+		return 0, fmt.Errorf("register agent %q: %w", a.self.ID, err)
+	}
+	a.lastBeat.Store(&sent)
+	return nodeID, nil
 }
 
 // Self is the agent as it was registered.
 func (a *Agent) Self() metadata.Agent { return a.self }
 
-// Run sends heartbeats until ctx ends, and returns nil then. An error ends the
-// agent: metadata.ErrSuperseded says that another process runs under its id. In
-// a drain that is the one that comes after it, or its own Stop, and Run returns
-// nil: what is left to do is fenced by leases, not by the register.
+// Run keeps the agent among the living until ctx ends, and returns nil then: it
+// sends heartbeats, attends, and watches for times in which the process stood
+// still. An error ends the agent: metadata.ErrSuperseded says that another
+// process runs under its id. In a drain that is the one that comes after it, and
+// no error: what is left to do is fenced by leases, not by the register.
+//
+// An agent that was buried and lives, since it was frozen or cut off, registers
+// again and goes on: it has lost its leases and nothing else.
 func (a *Agent) Run(ctx context.Context) error {
+	parts, ctx := errgroup.WithContext(ctx)
+	parts.Go(func() error { return a.heartbeats(ctx) })
+	parts.Go(func() error { return a.attend(ctx) })
+	parts.Go(func() error { return a.watchClock(ctx) })
+	return parts.Wait()
+}
+
+// heartbeats sends heartbeats at the steady pace, and when one is wanted.
+func (a *Agent) heartbeats(ctx context.Context) error {
 	timer := time.NewTimer(a.pause())
 	defer timer.Stop()
 	for {
@@ -65,25 +97,32 @@ func (a *Agent) Run(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-timer.C:
+		case <-a.beatNow:
 		}
 		err := a.beat(ctx)
+		if errors.Is(err, metadata.ErrBuried) && !a.draining.Load() {
+			err = a.rejoin(ctx)
+		}
+		ended := errors.Is(err, metadata.ErrSuperseded) || errors.Is(err, metadata.ErrBuried)
 		switch {
 		case err == nil:
 			timer.Reset(a.pause())
-		case errors.Is(err, metadata.ErrSuperseded) && a.draining.Load():
+		case ended && a.draining.Load(), ctx.Err() != nil:
 			return nil
 		case errors.Is(err, metadata.ErrSuperseded):
 			a.metrics.failures.WithLabelValues("superseded").Inc()
 			return fmt.Errorf("agent %q: %w: give every agent an agent_id of its own", a.self.ID, err)
-		case ctx.Err() != nil:
-			return nil
 		default:
 			a.metrics.failures.WithLabelValues("heartbeat").Inc()
 			a.log.Warn("heartbeat failed", "agent", a.self.ID, "last_success", a.age().String(), "error", err)
-			timer.Reset(a.pause() / 4)
+			timer.Reset(min(a.pause()/4, maxRetry))
 		}
 	}
 }
+
+// maxRetry bounds the time until a failed heartbeat is tried again: a challenge
+// may be open.
+const maxRetry = 2 * time.Second
 
 func (a *Agent) beat(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, a.cfg.RequestTimeout)
@@ -94,6 +133,99 @@ func (a *Agent) beat(ctx context.Context) error {
 	}
 	a.lastBeat.Store(&sent)
 	return nil
+}
+
+// rejoin registers the agent again after it was buried. Its leases are free, and
+// may be others' by now.
+func (a *Agent) rejoin(ctx context.Context) error {
+	a.metrics.failures.WithLabelValues("buried").Inc()
+	a.log.Warn("this agent was believed dead, and has lost its leases; it registers again",
+		"agent", a.self.ID, "last_success", a.age().String())
+	ctx, cancel := context.WithTimeout(ctx, a.cfg.RequestTimeout)
+	defer cancel()
+	a.cfg.Doubt()
+	if _, err := a.register(ctx); err != nil {
+		return err
+	}
+	signal(a.rejoined)
+	return nil
+}
+
+// Mean times between two tries to attend.
+const (
+	attendRetry    = 100 * time.Millisecond
+	maxAttendRetry = time.Second // less than peers wait for the answer to a challenge
+)
+
+// attend holds the agent's sign of life, again whenever it is lost.
+func (a *Agent) attend(ctx context.Context) error {
+	delay := attendRetry
+	signals := metadata.Signals{
+		Present:    func() { a.cutOff.Store(nil); delay = attendRetry },
+		Challenged: func() { signal(a.beatNow) },
+	}
+	for ctx.Err() == nil {
+		life, end := context.WithCancel(ctx)
+		lost := make(chan error, 1)
+		go func() { lost <- a.store.Attend(life, a.self.ID, a.self.Session, signals) }()
+		var err error
+		select {
+		case err = <-lost:
+		case <-a.rejoined:
+			end()
+			err = <-lost
+		}
+		end()
+		switch {
+		case ctx.Err() != nil, a.draining.Load():
+			return nil
+		case err == nil: // attend again, for the session's new life
+			continue
+		case errors.Is(err, metadata.ErrSuperseded), errors.Is(err, metadata.ErrBuried):
+			signal(a.beatNow) // which finds out, and decides
+		default:
+			now := time.Now()
+			a.cutOff.CompareAndSwap(nil, &now)
+			a.metrics.failures.WithLabelValues("attend").Inc()
+			a.log.Warn("the sign of life is lost, will attend again", "agent", a.self.ID, "error", err)
+		}
+		select {
+		case <-ctx.Done():
+		case <-a.rejoined:
+		case <-time.After(delay/2 + rand.N(delay)):
+		}
+		delay = min(2*delay, maxAttendRetry)
+	}
+	return nil
+}
+
+const (
+	clockTick = 500 * time.Millisecond
+	// maxStandstill is the longest time between two ticks that is no reason to
+	// doubt: peers take longer to bury an agent.
+	maxStandstill = 3 * time.Second
+)
+
+// watchClock notices that the process stood still (a stopped process, a frozen
+// machine): meanwhile it may have been buried.
+func (a *Agent) watchClock(ctx context.Context) error {
+	tick := time.NewTicker(clockTick)
+	defer tick.Stop()
+	for last := time.Now(); ; {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		now := time.Now()
+		if still := now.Sub(last); still > maxStandstill {
+			a.cfg.Doubt()
+			signal(a.beatNow)
+			a.metrics.failures.WithLabelValues("standstill").Inc()
+			a.log.Warn("the process stood still, its leases are in doubt", "agent", a.self.ID, "for", still.String())
+		}
+		last = now
+	}
 }
 
 // Topology reads the cluster's topology from a store.
@@ -115,12 +247,13 @@ type listed struct {
 
 func (l *listed) Topology(ctx context.Context, since int64) (*metadata.Topology, error) {
 	t, err := l.source.Topology(ctx, since)
-	if err != nil || l.agent.heard(t.Agents) {
+	if err != nil || l.agent.draining.Load() || l.agent.heard(t.Agents) {
 		return t, err
 	}
 	if err := l.agent.beat(ctx); err != nil {
 		l.agent.log.Warn("this agent is not listed, and cannot say that it is alive", "agent", l.agent.self.ID, "error", err)
-		return t, nil // Run sees to it
+		signal(l.agent.beatNow) // Run sees to it
+		return t, nil
 	}
 	return l.source.Topology(ctx, since)
 }
@@ -155,10 +288,29 @@ func (a *Agent) HealthCheck() error {
 	return nil
 }
 
+// CutOff says whether the agent has lost its sign of life and does not get it
+// back: it can't reach the store, and is of no use to clients.
+func (a *Agent) CutOff() bool {
+	since := a.cutOff.Load()
+	return since != nil && time.Since(*since) > cutOffAfter && !a.draining.Load()
+}
+
+// cutOffAfter is how long an agent looks for its way back to the store before it
+// tells.
+const cutOffAfter = time.Second
+
 // Stop deregisters the agent.
 func (a *Agent) Stop(ctx context.Context) error {
 	if err := a.store.Deregister(ctx, a.self.ID, a.self.Session); err != nil {
 		return fmt.Errorf("deregister agent %q: %w", a.self.ID, err)
 	}
 	return nil
+}
+
+// signal makes sure that c has an element.
+func signal(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -20,10 +21,20 @@ type register struct {
 	age   time.Duration // of the last heartbeat
 	beats int
 	err   error // of heartbeats
+
+	registered int           // times
+	attended   int           // times
+	away       atomic.Bool   // nobody can attend
+	challenges chan struct{} // nil: none
+	cuts       chan error    // end the sign of life; nil: never
 }
 
 func (r *register) Register(_ context.Context, a metadata.Agent) (int32, error) {
 	r.self = a
+	r.registered++
+	if errors.Is(r.err, metadata.ErrBuried) {
+		r.err = nil
+	}
 	return 1, nil
 }
 
@@ -36,6 +47,32 @@ func (r *register) Heartbeat(context.Context, string, uuid.UUID) error {
 }
 
 func (r *register) Deregister(context.Context, string, uuid.UUID) error { return nil }
+
+// Attend holds until its context or the session ends; it is challenged once for
+// every element of challenges.
+func (r *register) Attend(ctx context.Context, _ string, _ uuid.UUID, s metadata.Signals) error {
+	r.attended++
+	if r.away.Load() {
+		return metadata.ErrUnavailable
+	}
+	s.Present()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-r.challenges:
+			s.Challenged()
+		case err := <-r.cuts:
+			return err
+		}
+	}
+}
+
+func (r *register) Challenge(context.Context, string, uuid.UUID) error { return nil }
+
+func (r *register) Bury(context.Context, string, uuid.UUID, time.Duration) (metadata.Burial, error) {
+	return metadata.NotBuried, nil
+}
 
 func (r *register) Topology(context.Context, int64) (*metadata.Topology, error) {
 	t := &metadata.Topology{Version: 1}

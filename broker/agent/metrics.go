@@ -25,7 +25,7 @@ func (m *Metrics) of(a *Agent) *metrics {
 		Namespace: "streamhouse", Subsystem: "agent", Name: "failures_total",
 		Help: "Signs of life that failed, by what went wrong.",
 	}, []string{"reason"})
-	for _, reason := range []string{"heartbeat", "superseded"} {
+	for _, reason := range []string{"heartbeat", "superseded", "buried", "attend", "standstill"} {
 		failures.WithLabelValues(reason)
 	}
 	m.reg.MustRegister(failures,

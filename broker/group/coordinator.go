@@ -22,6 +22,8 @@ import (
 type Leases interface {
 	// Acquire returns the leases of the keys, or why there is none.
 	Acquire(ctx context.Context, keys []lease.Key) []lease.Acquired
+	// HandOver ends leases and makes them over to their successors.
+	HandOver(ctx context.Context, reason lease.HandoverReason, leases []*lease.Lease, to lease.Successor) []error
 	// Lose gives up a lease that the agent has lost, or can't trust any more.
 	Lose(l *lease.Lease, cause error)
 }

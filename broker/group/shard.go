@@ -27,6 +27,7 @@ type shard struct {
 	// time in which the shard acquires a new term for itself.
 	lease   *lease.Lease
 	unwatch func() bool // ends the watch over lease
+	leaving *departure  // nil if the shard is not being handed over
 	machine *machine
 	waiting []request // that came without a lease, in their order
 	queue   []effect  // what the store is to be asked, in order
@@ -54,9 +55,9 @@ func (s *shard) begin(body any) *call {
 		s.drop(kerr.NotCoordinator)
 	}
 	switch {
-	case s.closed, s.lease == nil && len(s.waiting) >= s.cfg.MaxWaiting, s.full(body):
+	case s.closed, s.away() && len(s.waiting) >= s.cfg.MaxWaiting, s.full(body):
 		c.complete(nil, kerr.CoordinatorNotAvailable)
-	case s.lease == nil:
+	case s.away():
 		s.waiting = append(s.waiting, request{c, body})
 		signal(s.work)
 	default:
@@ -64,6 +65,10 @@ func (s *shard) begin(body any) *call {
 	}
 	return c
 }
+
+// away says that requests have to wait: there is no lease, or it is being handed
+// over.
+func (s *shard) away() bool { return s.lease == nil || s.leaving != nil }
 
 // full says that the store is too far behind for a request to be taken. A
 // heartbeat asks it for nothing, or, of the consumer protocol, hardly ever.
@@ -153,6 +158,7 @@ func (s *shard) run(ctx context.Context) {
 			s.acquire(ctx, -1)
 		}
 		s.flush(ctx)
+		s.detach()
 	}
 }
 
@@ -160,7 +166,7 @@ func (s *shard) run(ctx context.Context) {
 func (s *shard) wanted() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.lease == nil && len(s.waiting) > 0
+	return s.lease == nil && s.leaving == nil && len(s.waiting) > 0
 }
 
 // acquire acquires the lease and steps what waits for it. The machine is kept
@@ -241,8 +247,8 @@ func (s *shard) load(ctx context.Context) (m *machine, err error) {
 func (s *shard) refuse(reason error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	err := kerr.NotCoordinator
-	if !errors.Is(reason, lease.ErrLeaseHeldByOther) {
+	err := error(kerr.NotCoordinator)
+	if !lease.HandedOver(reason) {
 		err = kerr.CoordinatorNotAvailable
 		s.log.Warn("cannot lead a group coordinator's shard", "shard", s.key.Partition, "error", reason)
 	}

@@ -100,6 +100,21 @@ func (f *fakeStore) Renew(_ context.Context, agent string, ttl time.Duration, te
 	return renewed, nil
 }
 
+func (f *fakeStore) HandOver(_ context.Context, agent string, ttl time.Duration, moves []lease.Move) ([]lease.Term, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	var given []lease.Term
+	for _, m := range moves {
+		if row := f.leases[m.Key]; row != nil && row.agent == agent && row.term.LeaderEpoch == m.LeaderEpoch {
+			row.agent, row.ends = m.To, time.Now().Add(ttl)
+			row.term.Epoch++
+			row.term.LeaderEpoch++
+			given = append(given, row.term)
+		}
+	}
+	return given, nil
+}
+
 func (f *fakeStore) Release(_ context.Context, agent string, terms []lease.Term) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()

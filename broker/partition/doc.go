@@ -13,6 +13,9 @@
 //	   └───────────────────────┘     │ pool any more               │
 //	                                 └──────────── lost ◀──────────┘
 //
+// A held partition that is handed over lets appends wait until the pool has none of
+// it; then its successor leads, and what waits is refused with the successor's name.
+//
 // # Order
 //
 // Appends of one partition are committed in the order of the calls. Those that

@@ -15,6 +15,7 @@ const (
 	steady   phase = iota // appends go into the pool as long as the lease is held
 	draining              // appends wait for those of a lost lease to leave the pool
 	asking                // appends wait for a lease that is being asked for
+	leaving               // appends wait for the lease to be handed over, when the pool has none left
 )
 
 // part is what the table knows of a partition. Its mutex is taken before the
@@ -29,7 +30,8 @@ type part struct {
 	// inPool counts the appends in the pool, which are all under lease.
 	inPool  int // 0 when asking
 	phase   phase
-	waiting []*slot // in the order of acceptance; none when steady
+	quiet   chan struct{} // closed when a leaving part has nothing in the pool; nil in other phases
+	waiting []*slot       // in the order of acceptance; none when steady
 	// gone: the table has forgotten this part, or is about to. Nothing is added.
 	gone bool
 }
@@ -64,6 +66,8 @@ func (pt *part) accept(s *slot, items []ingest.Item) (_ []ingest.Item, accepted 
 func (pt *part) settle() {
 	switch {
 	case pt.inPool > 0:
+	case pt.phase == leaving:
+		pt.hush()
 	case pt.phase == draining:
 		pt.phase = asking
 		if !pt.table.want(pt) {

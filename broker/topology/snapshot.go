@@ -127,25 +127,56 @@ func (s *Snapshot) Leader(k lease.Key) (a metadata.Agent, leaderEpoch int32, ok 
 			return a, l.LeaderEpoch, true
 		}
 	}
-	a, ok = s.place(k)
+	a, ok = s.place(k, "")
 	return a, l.LeaderEpoch, ok
 }
 
-// place picks an agent by rendezvous hashing among those heard of lately; if
-// there is none, among all that are listed.
-func (s *Snapshot) place(k lease.Key) (best metadata.Agent, ok bool) {
-	if len(s.agents) == 0 {
-		return best, false
+// Owner is the agent that should lead a key, by rendezvous hashing among those
+// that are heard of: all agents with the same snapshot agree, and an agent that
+// comes or goes changes it for no other keys than its own. ok is false if there is
+// no such agent.
+func (s *Snapshot) Owner(k lease.Key) (agentID string, ok bool) { return s.owner(k, "") }
+
+// Successor is who should lead a key if the agent of that id were not there.
+func (s *Snapshot) Successor(k lease.Key, of string) (agentID string, ok bool) { return s.owner(k, of) }
+
+// OtherLeads says whether an agent besides the one of that id is heard of and
+// leads something.
+func (s *Snapshot) OtherLeads(id string) bool {
+	for _, l := range s.leaders {
+		if l.AgentID == "" || l.AgentID == id {
+			continue
+		}
+		if a, ok := s.Agent(l.AgentID); ok && s.heard(&a) {
+			return true
+		}
 	}
-	var at int
+	return false
+}
+
+func (s *Snapshot) owner(k lease.Key, without string) (agentID string, ok bool) {
+	a, ok := s.place(k, without)
+	return a.ID, ok && s.heard(&a)
+}
+
+// place picks an agent by rendezvous hashing among those heard of lately; if
+// there is none, among all that are listed; but never the one of the id without.
+func (s *Snapshot) place(k lease.Key, without string) (best metadata.Agent, ok bool) {
+	at := -1
 	var bestRank uint64
 	bestFresh := false
 	for i := range s.agents {
 		a := &s.agents[i]
+		if a.ID == without {
+			continue
+		}
 		fresh, rank := s.heard(a), rendezvous(k, a.ID)
-		if fresh && !bestFresh || fresh == bestFresh && rank >= bestRank {
+		if at < 0 || fresh && !bestFresh || fresh == bestFresh && rank >= bestRank {
 			at, bestRank, bestFresh = i, rank, fresh
 		}
+	}
+	if at < 0 {
+		return best, false
 	}
 	return s.agents[at], true
 }

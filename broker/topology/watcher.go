@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -42,6 +43,8 @@ type Watcher struct {
 	log     *slog.Logger
 	current atomic.Pointer[Snapshot]
 
+	left atomic.Bool // this agent is left out
+
 	mu      sync.Mutex
 	pending *refresh // the round trip that is under way, or nil
 }
@@ -70,6 +73,10 @@ func NewWatcher(cfg Config, source Source, log *slog.Logger) *Watcher {
 
 // Snapshot returns the view as it is. Never nil.
 func (w *Watcher) Snapshot() *Snapshot { return w.current.Load() }
+
+// Leave leaves this agent out of the snapshots that are taken from now on, with
+// true: its clients are sent to the others, as far as there are any.
+func (w *Watcher) Leave(left bool) { w.left.Store(left) }
 
 // Run looks at the store at the steady pace until ctx ends.
 func (w *Watcher) Run(ctx context.Context) error {
@@ -141,6 +148,9 @@ func (w *Watcher) load(ctx context.Context, began time.Time) error {
 	d, err := w.source.Topology(ctx, old.Version)
 	if err != nil {
 		return fmt.Errorf("read topology: %w", err)
+	}
+	if w.left.Load() {
+		d.Agents = slices.DeleteFunc(d.Agents, func(a metadata.Agent) bool { return a.NodeID == w.cfg.NodeID })
 	}
 	w.current.Store(old.apply(d, began, w.cfg))
 	for _, id := range d.Deleted {

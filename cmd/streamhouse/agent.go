@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -24,11 +25,13 @@ import (
 
 	"github.com/streamhouse/streamhouse/broker"
 	"github.com/streamhouse/streamhouse/broker/agent"
+	"github.com/streamhouse/streamhouse/broker/balance"
 	"github.com/streamhouse/streamhouse/broker/config"
 	"github.com/streamhouse/streamhouse/broker/fetch"
 	"github.com/streamhouse/streamhouse/broker/group"
 	"github.com/streamhouse/streamhouse/broker/ingest"
 	"github.com/streamhouse/streamhouse/broker/partition"
+	"github.com/streamhouse/streamhouse/broker/peers"
 	"github.com/streamhouse/streamhouse/broker/prune"
 	"github.com/streamhouse/streamhouse/broker/topology"
 	"github.com/streamhouse/streamhouse/lease"
@@ -136,6 +139,9 @@ type node struct {
 	reader   *fetch.Reader
 	groups   *group.Coordinator
 	prune    *prune.Loop
+	peers    *peers.Watcher
+	broker   *broker.Broker
+	balance  *balance.Loop
 	server   *protocol.Server
 	http     *adminServer
 }
@@ -168,7 +174,10 @@ func build(ctx context.Context, s *Settings, log *slog.Logger, level *slog.Level
 		return nil, err
 	}
 	self := metadata.Agent{ID: s.AgentID, Session: session, Host: host, Port: port, Zone: s.AvailabilityZone, Group: s.AgentGroup}
-	pace := agent.Config{HeartbeatInterval: s.HeartbeatInterval, RequestTimeout: 5 * time.Second}
+	pace := agent.Config{
+		HeartbeatInterval: s.HeartbeatInterval, RequestTimeout: 5 * time.Second,
+		Doubt: func() { n.leases.Doubt() }, // which are there when the agent runs
+	}
 	if n.agent, err = agent.Start(ctx, pace, n.store, self, agent.NewMetrics(reg), log); err != nil {
 		return nil, err
 	}
@@ -284,26 +293,35 @@ func (n *node) assemble(objects objstore.Store, session uuid.UUID, reg *promethe
 			n.leases.Forget(topic)
 		},
 	}, n.agent.Listed(n.store), log)
+	bucket := balance.NewBucket(objects)
 	n.pool = ingest.NewPool(s.Flush, ingest.Environment{
-		AgentID: s.AgentID, Session: session, Leases: n.leases, Objects: objects,
+		AgentID: s.AgentID, Session: session, Leases: n.leases, Objects: bucket,
 		Committer: n.store, Observer: n.reader, Metrics: ingest.NewMetrics(reg), Log: log,
 	})
 	n.table = partition.NewTable(partition.DefaultConfig(), n.leases, n.pool)
 	n.groups = group.NewCoordinator(n.store, n.leases, broker.GroupView(n.topology), s.AgentID, group.NewConfig(static), group.NewMetrics(reg), log)
 	n.prune = prune.New(n.store, reg, log)
-	b := broker.New(broker.Parts{
+	n.peers = peers.New(peers.DefaultConfig(), self.NodeID, n.store, cluster{n.topology}, peers.NewMetrics(reg), log)
+	n.broker = broker.New(broker.Parts{
 		NodeID: self.NodeID, AgentID: s.AgentID, Store: n.store, Topology: n.topology, Partitions: n.table,
 		Reader: n.reader, Sessions: fetch.NewSessions(), Groups: n.groups,
-		LogDir: withoutQuery(s.ObjectURL), Log: log, Level: n.level,
+		LogDir: withoutQuery(s.ObjectURL), Log: log, Level: n.level, CutOff: n.agent.CutOff, Settle: n.peers.Settle,
 	})
-	router, err := protocol.NewRouter(b.Routes(), protocol.WithApiVersionsHook(b.ApiVersions))
+	n.balance = balance.New(balance.Agent{
+		ID: s.AgentID, View: func() balance.View { return spread{n.topology.Snapshot()} }, Leases: n.leases,
+		Bucket: bucket, Probe: n.objects.Check, HandOver: n.handOver, Leave: n.topology.Leave, Log: log,
+	}, reg)
+	router, err := protocol.NewRouter(n.broker.Routes(), protocol.WithApiVersionsHook(n.broker.ApiVersions))
 	if err != nil {
 		return err
 	}
 	n.server = protocol.NewServer(s.serverConfig(), router, protocol.NewMetrics(reg), log)
-	n.http = newAdminServer(reg, n.agent.HealthCheck, n.store.Ping)
+	n.http = newAdminServer(reg, n.healthCheck, n.store.Ping)
 	return nil
 }
+
+// healthCheck says what makes the agent unfit to serve.
+func (n *node) healthCheck() error { return cmp.Or(n.agent.HealthCheck(), n.balance.HealthCheck()) }
 
 // leads tells the read path what this agent leads.
 type leads struct{ leases *lease.Manager }
@@ -315,6 +333,16 @@ func (l leads) Leads(k lease.Key) (int32, bool) {
 	return 0, false
 }
 
+// cluster is the view of the cluster for who watches its agents.
+type cluster struct{ *topology.Watcher }
+
+func (c cluster) ID() string               { return c.Snapshot().ClusterID }
+func (c cluster) Agents() []metadata.Agent { return c.Snapshot().Agents() }
+func (c cluster) Refresh(ctx context.Context) error {
+	_, err := c.Watcher.Refresh(ctx, 0)
+	return err
+}
+
 // run serves until ctx ends, then drains; or until a part fails.
 func (n *node) run(ctx context.Context) error {
 	defer n.close()
@@ -323,6 +351,9 @@ func (n *node) run(ctx context.Context) error {
 	parts, serving := errgroup.WithContext(serving)
 	waiting, endWaits := context.WithCancel(serving)
 	defer endWaits()
+	spreading, endSpreading := context.WithCancel(serving)
+	defer endSpreading()
+	settled := make(chan struct{}) // closed when nothing is handed over for balance any more
 	for _, run := range []func() error{
 		func() error { return n.agent.Run(serving) },
 		func() error { return n.topology.Run(serving) },
@@ -332,6 +363,8 @@ func (n *node) run(ctx context.Context) error {
 		func() error { return n.reader.Run(waiting) },
 		func() error { return n.groups.Run(waiting) },
 		func() error { return n.prune.Run(serving) },
+		func() error { defer close(settled); return n.balance.Run(spreading) },
+		func() error { return n.peers.Run(waiting) },
 		func() error { return n.server.Serve(serving, n.kafka) },
 		func() error { return n.http.serve(serving, n.admin) },
 	} {
@@ -340,44 +373,13 @@ func (n *node) run(ctx context.Context) error {
 	n.announce()
 	select {
 	case <-ctx.Done():
+		endSpreading()
+		<-settled
 		n.drain(endWaits)
 	case <-serving.Done(): // a part has failed, and Wait tells which
 	}
 	stop()
 	return parts.Wait()
-}
-
-// drainGrace is how long requests may finish by themselves in a drain.
-const drainGrace = time.Second
-
-// drain takes the agent out of service in the order in which its parts feed
-// each other: no new requests, then nothing buffered, then no leases, then no
-// entry in the register. endWaits answers long polls and joining members, which
-// may wait for others for minutes; what is only slow has drainGrace before that.
-// A step that takes too long leaves the later ones their share of the time, and
-// they are made all the same: what is left is fenced.
-func (n *node) drain(endWaits func()) {
-	begun, timeout := time.Now(), n.settings.ShutdownTimeout
-	n.log.Info("draining: a second signal ends at once", "timeout", timeout.String())
-	n.agent.Drain()
-	defer time.AfterFunc(drainGrace, endWaits).Stop()
-	for _, step := range []struct {
-		name string
-		by   float64 // share of the timeout after which it is given up
-		do   func(context.Context) error
-	}{
-		{"answer what was asked", 0.5, n.server.Shutdown},
-		{"commit what is buffered", 0.8, n.table.Close},
-		{"release the leases", 0.9, n.leases.ReleaseAll},
-		{"deregister", 1, n.agent.Stop},
-	} {
-		ctx, cancel := context.WithDeadline(context.Background(), begun.Add(time.Duration(step.by*float64(timeout))))
-		if err := step.do(ctx); err != nil {
-			n.log.Warn("shutdown step failed", "step", step.name, "error", err)
-		}
-		cancel()
-	}
-	n.log.Info("drained", "took", time.Since(begun).String())
 }
 
 // close closes what build opened.

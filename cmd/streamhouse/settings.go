@@ -120,7 +120,7 @@ func settingsTable(s *Settings) []setting {
 		{"data_dir", text(&s.DataDir), "Folder of the embedded stores, used where metadata_url or object_url is not set."},
 		{"metadata_url", secretURL(&s.MetadataURL), "Metadata store: postgres://user:password@host/database, or sqlite:///path. The default is SQLite in data_dir. Parameters of libpq, such as sslmode, may follow a ?. PGPASSWORD and PGPASSFILE in the environment keep the password out."},
 		{"object_url", secretURL(&s.ObjectURL), "Object store: s3://bucket/prefix, or file:///path. Parameters behind a ? are region, endpoint (http://host:port of another server than Amazon's), path_style, signed_payload, access_key and secret_key. Without keys, credentials are found as AWS clients find them. The default is a folder in data_dir."},
-		{"lease_duration", duration(&s.LeaseDuration), "How long a partition's lease lasts without renewal: the longest time until the partitions of a killed agent move."},
+		{"lease_duration", duration(&s.LeaseDuration), "How long a partition's lease lasts without renewal: the longest time until partitions move whose agent nothing shows to be dead."},
 		{"heartbeat_interval", duration(&s.HeartbeatInterval), "Time between two heartbeats, and between two renewals of leases. At most 0.8 of lease_duration, and 50s."},
 		{"topology_interval", duration(&s.TopologyInterval), "Steady pace at which the agent looks for changes of topics and leaders. Requests that need a fresher view do not wait for it."},
 		{"shutdown_timeout", duration(&s.ShutdownTimeout), "The longest time that SIGTERM waits for what is in flight."},

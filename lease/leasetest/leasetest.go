@@ -123,6 +123,16 @@ func (e *env) release(agent string, terms ...lease.Term) {
 	}
 }
 
+func (e *env) handOver(agent string, moves ...lease.Move) []lease.Term {
+	e.Helper()
+	given, err := e.store.HandOver(e.ctx, agent, long, moves)
+	if err != nil {
+		e.Fatal(err)
+	}
+	slices.SortFunc(given, func(a, b lease.Term) int { return a.Compare(b.Key) })
+	return given
+}
+
 // counters checks a term's counters.
 func (e *env) counters(t lease.Term, epoch int64, leaderEpoch int32) {
 	e.Helper()
@@ -273,6 +283,58 @@ var tests = []test{
 				}
 			}
 		}
+	}},
+	{"a leadership that is handed over is the successor's, in the next leader epoch", func(e *env) {
+		ks := e.keys(2)
+		terms := e.granted("a", long, ks...)
+		given := e.handOver("a", lease.Move{Term: terms[0], To: "b"}, lease.Move{Term: terms[1], To: "c"})
+		if len(given) != 2 {
+			e.Fatalf("%d were handed over", len(given))
+		}
+		for i, t := range given {
+			if t.Key != ks[i] {
+				e.Errorf("handed over %s, want %s", t.Key, ks[i])
+			}
+			e.counters(t, 2, 1)
+		}
+		for i, holder := range []string{"b", "c"} {
+			left := e.refused(e.acquire("a", long, ks[i])[0], holder, 1).ExpiresIn
+			if left <= 0 || left > long {
+				e.Errorf("expires in %s", left)
+			}
+		}
+		e.counters(e.granted("b", long, ks[0])[0], 3, 1) // goes on in the leadership
+		e.counters(e.granted("b", long, ks[0])[0], 4, 2) // a later life, as ever
+	}},
+	{"what was handed over and is taken before the successor acquires it, is a leadership of its own", func(e *env) {
+		old := e.granted("a", long, e.keys(1)...)[0]
+		given, err := e.store.HandOver(e.ctx, "a", short, []lease.Move{{Term: old, To: "b"}})
+		if err != nil || len(given) != 1 {
+			e.Fatalf("got %v, %v", given, err)
+		}
+		e.counters(e.untilGranted("c", old.Key), 3, 2)
+		e.refused(e.acquire("b", long, old.Key)[0], "c", 2)
+	}},
+	{"what another leads, or led since, is not handed over", func(e *env) {
+		ks := e.keys(3)
+		mine, old := e.granted("a", long, ks[0])[0], e.granted("a", long, ks[1])[0]
+		again, others := e.granted("a", long, ks[1])[0], e.granted("b", long, ks[2])[0]
+		given := e.handOver("a", lease.Move{Term: old, To: "c"}, lease.Move{Term: others, To: "c"}, lease.Move{Term: mine, To: "c"})
+		if len(given) != 1 || given[0].Key != mine.Key {
+			e.Errorf("handed over %v", given)
+		}
+		e.renew("a", long, again)
+		e.refused(e.acquire("c", long, ks[1])[0], "a", again.LeaderEpoch)
+		e.refused(e.acquire("c", long, ks[2])[0], "b", 0)
+	}},
+	{"a lease that was handed over is renewed and released by its old leader no more", func(e *env) {
+		old := e.granted("a", long, e.keys(1)...)[0]
+		e.handOver("a", lease.Move{Term: old, To: "b"})
+		if renewed := e.renew("a", long, old); len(renewed) != 0 {
+			e.Errorf("renewed %v", renewed)
+		}
+		e.release("a", old)
+		e.refused(e.acquire("c", long, old.Key)[0], "b", 1)
 	}},
 	{"a thousand leases are one call each to acquire, to renew and to release", func(e *env) {
 		terms := e.granted("a", long, e.keys(1000)...)

@@ -95,6 +95,17 @@ var commitTests = []test{
 		e.wantOutcome(e.commit(batch(other, 1))[0], metadata.Fenced, -1) // right epoch, wrong agent
 		e.wantOutcome(e.commitAs("other-"+e.agent, object(batch(other, 1)))[0][0], metadata.Committed, 0)
 	}},
+	{"a commit is fenced by a hand-over, which is listed, before the successor acquires and after", func(e *env) {
+		p, successor := e.ledTopic(1)[0], "other-"+e.agent
+		v := must(e.store.Topology(e.ctx, 0))(e).Version
+		must(e.store.HandOver(e.ctx, e.agent, ttl, []lease.Move{{Term: p, To: successor}}))(e)
+		e.wantOutcome(e.commit(batch(p, 1))[0], metadata.Fenced, -1)
+		e.equal("leaders", must(e.store.Topology(e.ctx, v))(e).Leaders,
+			[]metadata.Leader{{Key: p.Key, AgentID: successor, LeaderEpoch: p.LeaderEpoch + 1}})
+		next := e.lead(successor, ttl, p.Key)[0]
+		e.wantOutcome(e.commit(batch(p, 1))[0], metadata.Fenced, -1)
+		e.wantOutcome(e.commitAs(successor, object(batch(next, 1)))[0][0], metadata.Committed, 0)
+	}},
 	{"a commit is fenced by a later leadership of the same agent", func(e *env) {
 		p := e.ledTopic(1)[0]
 		again := e.lead(e.agent, ttl, p.Key)[0]

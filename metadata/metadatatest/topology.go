@@ -1,6 +1,7 @@
 package metadatatest
 
 import (
+	"context"
 	"slices"
 	"sync/atomic"
 
@@ -87,8 +88,29 @@ var agentTests = []test{
 		if listed(must(e.store.Topology(e.ctx, 0))(e), a.ID) != nil {
 			e.Error("still listed")
 		}
-		e.wantErr(e.store.Heartbeat(e.ctx, a.ID, a.Session), metadata.ErrSuperseded)
-		e.wantErr(e.store.Heartbeat(e.ctx, "nobody", a.Session), metadata.ErrSuperseded)
+		e.wantErr(e.store.Heartbeat(e.ctx, a.ID, a.Session), metadata.ErrBuried)
+		e.wantErr(e.store.Heartbeat(e.ctx, "nobody", a.Session), metadata.ErrBuried)
+	}},
+	{"a living agent is attended until it ends, challenged or not, and is not buried", func(e *env) {
+		a := e.newAgent()
+		must(e.store.Register(e.ctx, a))(e)
+		ctx, stop := context.WithCancel(e.ctx)
+		defer stop()
+		present, ended := make(chan struct{}), make(chan error, 1)
+		go func() {
+			ended <- e.store.Attend(ctx, a.ID, a.Session, metadata.Signals{
+				Present: func() { close(present) }, Challenged: func() {},
+			})
+		}()
+		<-present
+		for range 2 {
+			burial := must(e.store.Bury(e.ctx, a.ID, a.Session, ttl))(e)
+			e.equal("burial", burial, metadata.NotBuried)
+			e.ok(e.store.Challenge(e.ctx, a.ID, a.Session))
+		}
+		stop()
+		e.ok(<-ended)
+		e.ok(e.store.Heartbeat(e.ctx, a.ID, a.Session))
 	}},
 	{"the store answers a ping", func(e *env) { e.ok(e.store.Ping(e.ctx)) }},
 }

@@ -2,10 +2,15 @@ package postgres
 
 import (
 	"context"
+	"encoding/binary"
+	"fmt"
+	"time"
 
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
 
 	"github.com/streamhouse/streamhouse/metadata"
+	"github.com/streamhouse/streamhouse/metadata/sqlstore"
 )
 
 // Register implements metadata.Agents.
@@ -22,3 +27,104 @@ func (s *Store) Heartbeat(ctx context.Context, agentID string, session uuid.UUID
 func (s *Store) Deregister(ctx context.Context, agentID string, session uuid.UUID) error {
 	return s.register.Deregister(ctx, agentID, session)
 }
+
+// Attend implements metadata.Agents. The sign of life is an advisory lock that
+// the connection's session holds: the server frees it when the session ends,
+// which is some milliseconds after the process did, and seconds after the
+// network went silent. It is held as a shared one, so that a connection need not
+// wait until the server has noticed the end of the one before.
+func (s *Store) Attend(ctx context.Context, agentID string, session uuid.UUID, signals metadata.Signals) error {
+	conn, err := s.presence(ctx)
+	if err != nil {
+		return lostPresence(ctx, err)
+	}
+	defer closePresence(conn)
+	for _, stmt := range []sqlstore.Stmt{
+		{SQL: `LISTEN ` + pgx.Identifier{challenges(session)}.Sanitize()},
+		{SQL: `SELECT pg_advisory_lock_shared($1)`, Args: []any{presenceLock(session)}},
+	} {
+		if err := run(ctx, conn, []sqlstore.Stmt{stmt}); err != nil {
+			return lostPresence(ctx, err)
+		}
+	}
+	var registered int64
+	err = run(ctx, conn, []sqlstore.Stmt{{
+		SQL: `UPDATE agents SET attended_session = $2, attended_server = pg_postmaster_start_time(), heartbeat_at = ` + dialect{}.Now() + `
+			WHERE agent_id = $1 AND session = $2`,
+		Args:     []any{agentID, session[:]},
+		Affected: &registered,
+	}})
+	switch {
+	case err != nil:
+		return lostPresence(ctx, err)
+	case registered == 0:
+		return s.register.Ended(ctx, agentID)
+	}
+	signals.Present()
+	for {
+		if _, err := conn.WaitForNotification(ctx); err != nil {
+			return lostPresence(ctx, err)
+		}
+		signals.Challenged()
+	}
+}
+
+// presence opens the connection that is an agent's sign of life.
+func (s *Store) presence(ctx context.Context) (*pgx.Conn, error) {
+	conn, err := pgx.ConnectConfig(ctx, s.common.ConnConfig.Copy())
+	if err != nil {
+		return nil, err
+	}
+	if err := s.common.AfterConnect(ctx, conn); err != nil {
+		closePresence(conn)
+		return nil, err
+	}
+	return conn, nil
+}
+
+// closePresence says goodbye to the server, briefly: it notices anyway.
+func closePresence(conn *pgx.Conn) {
+	ctx, cancel := context.WithTimeout(context.Background(), rollbackTimeout)
+	defer cancel()
+	_ = conn.Close(ctx)
+}
+
+// lostPresence is nil if the end was asked for.
+func lostPresence(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return nil
+	}
+	return fmt.Errorf("metadata: attend: %w: %w", metadata.ErrUnavailable, err)
+}
+
+// Challenge implements metadata.Agents.
+func (s *Store) Challenge(ctx context.Context, agentID string, session uuid.UUID) error {
+	return call(ctx, s.leases, "challenge agent", sqlstore.Stmt{
+		SQL: `WITH challenged AS (
+				UPDATE agents SET challenged_at = ` + dialect{}.Now() + `
+				WHERE agent_id = $1 AND session = $2 AND attended_session = $2 AND challenged_at <= heartbeat_at
+				RETURNING 1
+			) SELECT pg_notify($3, '') FROM challenged`,
+		Args: []any{agentID, session[:], challenges(session)},
+	})
+}
+
+// Bury implements metadata.Agents.
+func (s *Store) Bury(ctx context.Context, agentID string, session uuid.UUID, patience time.Duration) (metadata.Burial, error) {
+	var burial metadata.Burial
+	err := call(ctx, s.leases, "bury agent", sqlstore.Stmt{
+		SQL:  `SELECT bury_agent($1, $2, $3, $4, $5)`,
+		Args: []any{agentID, session[:], presenceLock(session), applicationName(session, ""), patience.Milliseconds()},
+		Each: func(row sqlstore.Row) error { return row.Scan(&burial) },
+	})
+	if err != nil {
+		return metadata.NotBuried, err
+	}
+	return burial, nil
+}
+
+// presenceLock is the key of a session's advisory lock.
+func presenceLock(session uuid.UUID) int64 { return int64(binary.BigEndian.Uint64(session[8:])) }
+
+// challenges is the channel on which a session is asked whether it lives.
+func challenges(session uuid.UUID) string { return "streamhouse/" + session.String() }

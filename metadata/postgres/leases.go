@@ -77,3 +77,28 @@ func (s *Store) Release(ctx context.Context, agentID string, terms []lease.Term)
 		Args: []any{agentID, topicIDs, partitionIDs, leaderEpochs},
 	})
 }
+
+// HandOver implements lease.Store.
+func (s *Store) HandOver(ctx context.Context, agentID string, ttl time.Duration, moves []lease.Move) ([]lease.Term, error) {
+	terms, successors := sqlstore.SplitMoves(moves)
+	topicIDs, partitionIDs, leaderEpochs := sqlstore.SplitTerms(terms)
+	var given []lease.Term
+	err := call(ctx, s.leases, "hand over leases", sqlstore.Stmt{
+		SQL:  `SELECT number, epoch, leader_epoch FROM hand_over_leases($1, $2, $3, $4, $5, $6)`,
+		Args: []any{agentID, ttl.Milliseconds(), topicIDs, partitionIDs, leaderEpochs, successors},
+		Each: func(row sqlstore.Row) error {
+			var number int32
+			var term lease.Term
+			if err := row.Scan(&number, &term.Epoch, &term.LeaderEpoch); err != nil {
+				return err
+			}
+			term.Key = terms[number-1].Key
+			given = append(given, term)
+			return nil
+		},
+	})
+	if err != nil {
+		return nil, err
+	}
+	return given, nil
+}

@@ -26,7 +26,8 @@ type Options struct {
 	// one partition wait for one another anyway.
 	CommitConns int32
 	// OtherConns is how many of all other calls run at once; 0 means 6.
-	// What keeps an agent and its leases alive has three connections of its own.
+	// What keeps an agent and its leases alive has four connections of its own,
+	// of which one must be direct: its session is the agent's sign of life.
 	OtherConns int32
 
 	// Log gets what becomes of the server between connections; nil drops it.
@@ -54,6 +55,7 @@ type Store struct {
 	*sqlstore.Store
 	commits, leases, others database
 	register                *sqlstore.Store // the register of agents, by the connections of leases
+	common                  *pgxpool.Config // of every connection
 }
 
 var _ metadata.Store = (*Store)(nil)
@@ -69,7 +71,7 @@ func Open(ctx context.Context, url string, o Options) (*Store, error) {
 	if err := migrate(ctx, common); err != nil {
 		return nil, fmt.Errorf("open metadata store: %w", err)
 	}
-	s := &Store{}
+	s := &Store{common: common}
 	for _, p := range []struct {
 		db       *database
 		size     int32

@@ -8,6 +8,7 @@ import (
 	"net"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 )
@@ -68,8 +69,7 @@ func (o *Options) parse(url string) (*pgxpool.Config, error) {
 			params[name] = value
 		}
 	}
-	// By this name the sessions of an agent that is believed dead are found.
-	params["application_name"] = fmt.Sprintf("streamhouse/%s/%s", o.AgentID, o.Session)
+	params["application_name"] = applicationName(o.Session, o.AgentID)
 
 	dialer := &net.Dialer{KeepAliveConfig: keepAlive, Control: setUserTimeout}
 	cfg.ConnConfig.DialFunc = dialer.DialContext
@@ -84,6 +84,13 @@ func (o *Options) parse(url string) (*pgxpool.Config, error) {
 		return past.check(ctx, conn)
 	}
 	return cfg, nil
+}
+
+// applicationName is the name by which the sessions of an agent that is believed
+// dead are found. What identifies them comes first: the server cuts names at 63
+// bytes.
+func applicationName(session uuid.UUID, agentID string) string {
+	return fmt.Sprintf("streamhouse/%s/%s", session, agentID)
 }
 
 // newPool makes a pool of at most size connections, with settings besides those

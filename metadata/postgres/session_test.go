@@ -32,7 +32,7 @@ func TestSessionSettings(t *testing.T) {
 				"tcp_keepalives_count":                "3",
 				"tcp_user_timeout":                    "4000",
 				"transaction_isolation":               "read committed",
-				"application_name":                    "streamhouse/a/" + session.String(),
+				"application_name":                    "streamhouse/" + session.String() + "/a",
 			} {
 				var got string
 				if err := conn.QueryRow(ctx, `SELECT current_setting($1)`, name).Scan(&got); err != nil {

@@ -2,6 +2,7 @@ package sqlite
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/streamhouse/streamhouse/lease"
@@ -35,7 +36,8 @@ func inputTerms(first int) string { return dialect{}.Input("i", first, sqlstore.
 // rows are found by their keys.
 var (
 	acquireFree = `UPDATE partitions AS p
-		SET leader_agent_id = $1, epoch = p.epoch + 1, leader_epoch = p.leader_epoch + 1,
+		SET leader_agent_id = $1, epoch = p.epoch + 1, handed_over = 0,
+			leader_epoch = p.leader_epoch + NOT (p.handed_over AND p.leader_agent_id = $1),
 			lease_expires_at = $3, changed_version = ` + nextVersion + `
 		FROM ` + inputKeys(4) + `
 		WHERE p.topic_id = i.topic_id AND p.partition = i.partition
@@ -43,13 +45,19 @@ var (
 		RETURNING ` + termColumns
 	recordEpochs = `INSERT INTO leader_epochs (topic_id, partition, leader_epoch, start_offset, agent_id, since)
 		SELECT p.topic_id, p.partition, p.leader_epoch, p.high_watermark, p.leader_agent_id, $1
-		FROM ` + inputKeys(2) + ` JOIN partitions p ON p.topic_id = i.topic_id AND p.partition = i.partition`
+		FROM ` + inputKeys(2) + ` JOIN partitions p ON p.topic_id = i.topic_id AND p.partition = i.partition
+		WHERE true ON CONFLICT (topic_id, partition, leader_epoch) DO NOTHING` // of one that was handed over
 	findHolders = `SELECT i.ord, p.leader_agent_id, p.leader_epoch, p.lease_expires_at
 		FROM ` + inputKeys(1) + ` JOIN partitions p ON p.topic_id = i.topic_id AND p.partition = i.partition`
 	renewTerms = `UPDATE partitions AS p SET epoch = p.epoch + 1, lease_expires_at = ` + dialect{}.Now() + ` + $2
 		FROM ` + inputTerms(3) + ofTerms + ` RETURNING ` + termColumns
 	releaseTerms = `UPDATE partitions AS p SET leader_agent_id = NULL, lease_expires_at = 0, changed_version = ` + nextVersion + `
 		FROM ` + inputTerms(2) + ofTerms
+	handOverTerms = `UPDATE partitions AS p
+		SET leader_agent_id = i.successor, handed_over = 1, epoch = p.epoch + 1, leader_epoch = p.leader_epoch + 1,
+			lease_expires_at = $2, changed_version = ` + nextVersion + `
+		FROM ` + dialect{}.Input("i", 3, append(slices.Clone(sqlstore.TermColumns), sqlstore.Column{Name: "successor", Type: sqlstore.Text})...) +
+		ofTerms + ` RETURNING ` + termColumns
 )
 
 // ofTerms selects the rows of the terms whose leadership goes on.
@@ -174,6 +182,43 @@ func (s *Store) Release(ctx context.Context, agentID string, terms []lease.Term)
 		_, err = c.exec(ctx, bumpVersion)
 		return err
 	})
+}
+
+// HandOver implements lease.Store.
+func (s *Store) HandOver(ctx context.Context, agentID string, ttl time.Duration, moves []lease.Move) ([]lease.Term, error) {
+	terms, successors := sqlstore.SplitMoves(moves)
+	topics, partitions, leaderEpochs := sqlstore.SplitTerms(terms)
+	var given []lease.Term
+	err := s.transact(ctx, "hand over leases", func(ctx context.Context, c *conn) error {
+		given = make([]lease.Term, 0, len(moves))
+		now, err := c.now(ctx)
+		if err != nil {
+			return err
+		}
+		err = c.run(ctx, &sqlstore.Stmt{
+			SQL:  handOverTerms,
+			Args: append([]any{agentID, now + ttl.Milliseconds()}, dialect{}.InputArgs(topics, partitions, leaderEpochs, successors)...),
+			Each: func(r sqlstore.Row) error {
+				t, err := scanTerm(r)
+				given = append(given, t)
+				return err
+			},
+		})
+		if err != nil || len(given) == 0 {
+			return err
+		}
+		keys := make([]lease.Key, len(given))
+		for i := range given {
+			keys[i] = given[i].Key
+		}
+		return c.Run(ctx,
+			sqlstore.Stmt{SQL: recordEpochs, Args: append([]any{now}, keyArgs(keys)...)},
+			sqlstore.Stmt{SQL: bumpVersion})
+	})
+	if err != nil {
+		return nil, err
+	}
+	return given, nil
 }
 
 // keyArgs and termArgs are the arguments of inputKeys and inputTerms.

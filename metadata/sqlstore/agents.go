@@ -47,9 +47,23 @@ func (s *Store) Heartbeat(ctx context.Context, agentID string, session uuid.UUID
 		Affected: &alive,
 	})
 	if err == nil && alive == 0 {
-		return metadata.ErrSuperseded
+		return s.Ended(ctx, agentID)
 	}
 	return err
+}
+
+// Ended returns why a session of the agent is not the agent's any more.
+func (s *Store) Ended(ctx context.Context, agentID string) error {
+	reason := metadata.ErrBuried
+	err := s.read(ctx, "look for the agent's session", Stmt{
+		SQL:  `SELECT agent_id FROM agents WHERE agent_id = $1 AND session IS NOT NULL`,
+		Args: []any{agentID},
+		Each: func(Row) error { reason = metadata.ErrSuperseded; return nil },
+	})
+	if err != nil {
+		return err
+	}
+	return reason
 }
 
 // Deregister implements metadata.Agents.

@@ -94,6 +94,15 @@ func SplitTerms(terms []lease.Term) (topics [][]byte, partitions, leaderEpochs [
 	return topics, partitions, leaderEpochs
 }
 
+// SplitMoves returns the terms of moves and their successors.
+func SplitMoves(moves []lease.Move) (terms []lease.Term, successors []string) {
+	terms, successors = make([]lease.Term, len(moves)), make([]string, len(moves))
+	for i := range moves {
+		terms[i], successors[i] = moves[i].Term, moves[i].To
+	}
+	return terms, successors
+}
+
 // read runs queries. Whatever goes wrong on the way, nothing was changed.
 func (s *Store) read(ctx context.Context, op string, stmts ...Stmt) error {
 	err := s.db.Read(ctx, stmts...)

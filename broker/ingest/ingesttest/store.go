@@ -189,6 +189,19 @@ func (s *Store) Release(_ context.Context, agent string, terms []lease.Term) err
 	return nil
 }
 
+// HandOver implements lease.Store.
+func (s *Store) HandOver(_ context.Context, agent string, ttl time.Duration, moves []lease.Move) (given []lease.Term, _ error) {
+	for _, m := range moves {
+		s.eachLed(agent, []lease.Term{m.Term}, func(p *partition) {
+			p.agent, p.expiry = m.To, time.Now().Add(ttl)
+			p.term.Epoch++
+			p.term.LeaderEpoch++
+			given = append(given, p.term)
+		})
+	}
+	return given, nil
+}
+
 func (s *Store) eachLed(agent string, terms []lease.Term, do func(p *partition)) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

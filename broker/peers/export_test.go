@@ -1,0 +1,4 @@
+package peers
+
+// Watched is watched, for tests.
+var Watched = watched

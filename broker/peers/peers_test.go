@@ -1,0 +1,325 @@
+package peers_test
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"go.uber.org/goleak"
+
+	"github.com/streamhouse/streamhouse/broker/peers"
+	"github.com/streamhouse/streamhouse/metadata"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// peer is an agent that answers probes as a test wants.
+type peer struct {
+	listener net.Listener
+	probed   chan struct{} // has an element after an answer
+
+	mu    sync.Mutex
+	code  int16
+	mute  bool
+	conns []net.Conn
+}
+
+func newPeer(t *testing.T) *peer {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &peer{listener: l, probed: make(chan struct{}, 1)}
+	var serving sync.WaitGroup
+	serving.Go(func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			p.mu.Lock()
+			p.conns = append(p.conns, conn)
+			p.mu.Unlock()
+			serving.Go(func() { p.serve(conn) })
+		}
+	})
+	t.Cleanup(func() { p.die(); serving.Wait() })
+	return p
+}
+
+// serve answers requests until the connection ends.
+func (p *peer) serve(conn net.Conn) {
+	defer conn.Close()
+	for {
+		var size [4]byte
+		if _, err := io.ReadFull(conn, size[:]); err != nil {
+			return
+		}
+		body := make([]byte, binary.BigEndian.Uint32(size[:]))
+		if _, err := io.ReadFull(conn, body); err != nil {
+			return
+		}
+		p.mu.Lock()
+		code, mute := p.code, p.mute
+		p.mu.Unlock()
+		if mute {
+			continue
+		}
+		reply := binary.BigEndian.AppendUint32(nil, 10)
+		reply = append(reply, body[4:8]...) // the correlation id
+		reply = binary.BigEndian.AppendUint16(reply, uint16(code))
+		if _, err := conn.Write(append(reply, 0, 0, 0, 0)); err != nil {
+			return
+		}
+		select {
+		case p.probed <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// die ends the listener and all connections.
+func (p *peer) die() {
+	_ = p.listener.Close()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, c := range p.conns {
+		_ = c.Close()
+	}
+}
+
+func (p *peer) answer(code int16, mute bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.code, p.mute = code, mute
+}
+
+// register is a store that decides as a test wants, and the view of the cluster.
+type register struct {
+	mu         sync.Mutex
+	agents     []metadata.Agent
+	verdict    metadata.Burial // of burials, from the challenge on if afterwards
+	afterwards bool
+	challenged bool
+	asked      int
+	buried     chan metadata.Agent // who is not listed any more
+	doubted    chan struct{}       // has an element after a challenge
+	slow       chan struct{}       // if not nil, two elements are taken before each burial
+	watcher    *peers.Watcher
+}
+
+func (r *register) Challenge(context.Context, string, uuid.UUID) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.challenged = true
+	select {
+	case r.doubted <- struct{}{}:
+	default:
+	}
+	return nil
+}
+
+func (r *register) Bury(_ context.Context, id string, session uuid.UUID, _ time.Duration) (metadata.Burial, error) {
+	if r.slow != nil {
+		<-r.slow
+		<-r.slow
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.asked++
+	if r.verdict == metadata.NotBuried || r.afterwards && !r.challenged {
+		return metadata.NotBuried, nil
+	}
+	i := slices.IndexFunc(r.agents, func(a metadata.Agent) bool { return a.ID == id && a.Session == session })
+	if i < 0 {
+		return metadata.EndedBefore, nil
+	}
+	dead := r.agents[i]
+	r.agents = slices.Delete(slices.Clone(r.agents), i, i+1)
+	r.buried <- dead
+	return r.verdict, nil
+}
+
+func (r *register) ID() string { return "cluster" }
+
+func (r *register) Agents() []metadata.Agent {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.agents
+}
+
+func (r *register) Refresh(context.Context) error { return nil }
+
+// watch has agent 1 watch p, which is agent 2, until the test ends.
+func watch(t *testing.T, p *peer, r *register) *prometheus.Registry {
+	t.Helper()
+	addr := p.listener.Addr().(*net.TCPAddr)
+	r.buried, r.doubted = make(chan metadata.Agent, 1), make(chan struct{}, 1)
+	r.agents = []metadata.Agent{
+		{ID: "self", NodeID: 1, Session: uuid.New()},
+		{ID: "peer", NodeID: 2, Session: uuid.New(), Host: addr.IP.String(), Port: int32(addr.Port)},
+	}
+	reg := prometheus.NewRegistry()
+	cfg := peers.Config{Interval: 10 * time.Millisecond, Timeout: 100 * time.Millisecond, Patience: 200 * time.Millisecond}
+	w := peers.New(cfg, 1, r, r, peers.NewMetrics(reg), slog.New(slog.NewTextHandler(t.Output(), nil)))
+	r.watcher = w
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- w.Run(ctx) }()
+	t.Cleanup(func() {
+		stop()
+		if err := <-ended; err != nil {
+			t.Errorf("Run returned %v", err)
+		}
+	})
+	for range 3 { // several on one connection
+		<-p.probed
+	}
+	return reg
+}
+
+func count(t *testing.T, reg *prometheus.Registry, name string) float64 {
+	t.Helper()
+	families, err := reg.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range families {
+		if f.GetName() == name {
+			sum := 0.0
+			for _, m := range f.GetMetric() {
+				sum += m.GetCounter().GetValue()
+			}
+			return sum
+		}
+	}
+	t.Fatalf("no metric %s", name)
+	return 0
+}
+
+func TestAPeerThatEndsIsBuriedOnTheStoresEvidence(t *testing.T) {
+	p, r := newPeer(t), &register{verdict: metadata.BuriedGone}
+	reg := watch(t, p, r)
+	p.die()
+	if dead := <-r.buried; dead.ID != "peer" {
+		t.Errorf("buried %+v", dead)
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	// Once: neither before the end nor after it.
+	if r.asked != 1 || r.challenged || count(t, reg, "streamhouse_peers_challenges_total") > 0 {
+		t.Errorf("asked %d times, challenged: %t", r.asked, r.challenged)
+	}
+}
+
+func TestAPeerThatIsMuteIsChallenged(t *testing.T) {
+	for name, silence := range map[string]func(*peer){
+		"answers nothing":  func(p *peer) { p.answer(0, true) },
+		"is of no use":     func(p *peer) { p.answer(kerr.RebootstrapRequired.Code, false) },
+		"is another agent": func(p *peer) { p.answer(kerr.UnsupportedVersion.Code, false) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			p, r := newPeer(t), &register{verdict: metadata.BuriedMute, afterwards: true}
+			reg := watch(t, p, r)
+			silence(p)
+			<-r.buried
+			if got := count(t, reg, "streamhouse_peers_challenges_total"); got != 1 {
+				t.Errorf("%v challenges", got)
+			}
+		})
+	}
+}
+
+// Who asks while a peer is suspected waits for what comes of it, but not for long.
+func TestSettle(t *testing.T) {
+	p, r := newPeer(t), &register{verdict: metadata.BuriedGone, slow: make(chan struct{})}
+	watch(t, p, r)
+	r.watcher.Settle(t.Context()) // nothing is suspected
+	p.die()
+	r.slow <- struct{}{} // the store is being asked
+	settled := make(chan struct{})
+	go func() {
+		defer close(settled)
+		r.watcher.Settle(t.Context())
+	}()
+	r.slow <- struct{}{}
+	<-settled
+	if len(r.Agents()) > 1 {
+		t.Error("settled before the burial")
+	}
+
+	mute, never := newPeer(t), &register{}
+	watch(t, mute, never)
+	mute.answer(0, true)
+	<-never.doubted
+	never.watcher.Settle(t.Context())
+}
+
+// A peer that answers again before the store has found it dead lives on.
+func TestAFalseAlarmEnds(t *testing.T) {
+	p, r := newPeer(t), &register{}
+	reg := watch(t, p, r)
+	p.answer(0, true)
+	<-r.doubted
+	p.answer(0, false)
+	for count(t, reg, "streamhouse_peers_false_alarms_total") == 0 {
+		<-p.probed
+	}
+	if got := testutil.CollectAndCount(reg, "streamhouse_peers_burial_seconds"); got != 1 || count(t, reg, "streamhouse_peers_burials_total") > 0 {
+		t.Error("somebody was buried")
+	}
+}
+
+func agents(n int) []metadata.Agent {
+	out := make([]metadata.Agent, n)
+	for i := range out {
+		out[i] = metadata.Agent{ID: fmt.Sprint(i), NodeID: int32(i + 1)}
+	}
+	return out
+}
+
+// Each agent is watched by three others, or by all there are, the watches are
+// spread, and one agent that goes moves no watch but its own.
+func TestWatchersOfEach(t *testing.T) {
+	for n := 1; n <= 50; n++ {
+		of, busiest := make(map[int32][]int32), 0
+		for self := range int32(n) {
+			mine := peers.Watched(self+1, agents(n))
+			busiest = max(busiest, len(mine))
+			for _, a := range mine {
+				of[a.NodeID] = append(of[a.NodeID], self+1)
+			}
+		}
+		for node := range int32(n) {
+			watchers := of[node+1]
+			if len(watchers) != min(3, n-1) || slices.Contains(watchers, node+1) {
+				t.Errorf("of %d agents, %d is watched by %v", n, node+1, watchers)
+			}
+		}
+		if busiest > 12 {
+			t.Errorf("of %d agents, one watches %d", n, busiest)
+		}
+	}
+	all := agents(20)
+	for self := range int32(20) {
+		before := peers.Watched(self+1, all)
+		after := peers.Watched(self+1, all[:19]) // without the last
+		for _, a := range before {
+			if a.NodeID < 20 && self < 19 && !slices.ContainsFunc(after, func(o metadata.Agent) bool { return o.NodeID == a.NodeID }) {
+				t.Errorf("agent %d does not watch %d any more", self+1, a.NodeID)
+			}
+		}
+	}
+}

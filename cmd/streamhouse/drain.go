@@ -1,0 +1,152 @@
+package main
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/streamhouse/streamhouse/broker/topology"
+	"github.com/streamhouse/streamhouse/lease"
+	"github.com/streamhouse/streamhouse/metadata"
+)
+
+// drainGrace is how long requests may finish by themselves in a drain.
+const drainGrace = time.Second
+
+// Clients that are sent on have found their way when nothing was asked of this
+// agent for movedQuiet. One that asks on, for it knows no better, is waited for no
+// longer than movedAtMost.
+const (
+	movedQuiet  = 500 * time.Millisecond
+	movedAtMost = 3 * time.Second
+)
+
+// drainStep is a step of a drain.
+type drainStep struct {
+	name string
+	by   float64 // share of the timeout after which it is given up
+	do   func(context.Context) error
+}
+
+// drain takes the agent out of service. Where there are others, its clients are
+// sent to these while it still answers: what it leads is handed over, then it is
+// named no more, then it refuses with the names of others until its clients have
+// gone. What remains, and all of it if the agent is alone, goes in the order in
+// which its parts feed each other: no new requests, then nothing buffered, then no
+// leases, then no entry in the register.
+//
+// endWaits answers long polls and joining members, which may wait for others for
+// minutes; what is only slow has drainGrace before that. A step that takes too long
+// leaves the later ones their share of the time, and they are made all the same:
+// what is left is fenced.
+func (n *node) drain(endWaits func()) {
+	begun, timeout := time.Now(), n.settings.ShutdownTimeout
+	n.log.Info("draining: a second signal ends at once", "timeout", timeout.String())
+	n.agent.Drain()
+	n.leave(begun)
+	defer time.AfterFunc(drainGrace, endWaits).Stop()
+	n.take(begun, []drainStep{
+		{"answer what was asked", 0.5, n.server.Shutdown},
+		{"commit what is buffered", 0.8, n.table.Close},
+		{"release the leases", 0.9, n.leases.ReleaseAll},
+		{"deregister", 1, n.agent.Stop},
+	})
+	n.log.Info("drained", "took", time.Since(begun).String())
+}
+
+// take takes steps of a drain that has begun.
+func (n *node) take(begun time.Time, steps []drainStep) {
+	for _, step := range steps {
+		ctx, cancel := context.WithDeadline(context.Background(), begun.Add(time.Duration(step.by*float64(n.settings.ShutdownTimeout))))
+		if err := step.do(ctx); err != nil {
+			n.log.Warn("shutdown step failed", "step", step.name, "error", err)
+		}
+		cancel()
+	}
+}
+
+// leave hands over to the other agents, if there are any.
+//
+// The leases go before the entry: whoever is sent on by another agent's older view
+// comes here, and is sent to a successor that leads. The other way round, clients
+// would ask successors that do not lead yet.
+func (n *node) leave(begun time.Time) {
+	others := false
+	n.take(begun, []drainStep{{"look for other agents", 0.1, func(ctx context.Context) (err error) {
+		others, err = n.others(ctx)
+		return err
+	}}})
+	if !others {
+		return
+	}
+	n.take(begun, []drainStep{
+		{"hand over what it leads", 0.3, n.handOverAll},
+		{"deregister", 0.35, func(ctx context.Context) error {
+			n.topology.Leave(true)
+			err := n.agent.Stop(ctx)
+			if _, failed := n.topology.Refresh(ctx, 0); err == nil {
+				err = failed
+			}
+			n.broker.Leave()
+			return err
+		}},
+		{"send clients on", 0.5, func(ctx context.Context) error {
+			ctx, cancel := context.WithTimeout(ctx, movedAtMost)
+			defer cancel()
+			n.broker.AwaitMoved(ctx, movedQuiet)
+			return nil
+		}},
+	})
+}
+
+// others says whether another agent is alive.
+func (n *node) others(ctx context.Context) (bool, error) {
+	view, err := n.topology.Refresh(ctx, 0)
+	if err != nil {
+		return false, err
+	}
+	for _, a := range view.Agents() {
+		if a.ID != n.settings.AgentID && view.Heard(a) {
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
+// handOverAll hands over all that the agent leads, for good.
+func (n *node) handOverAll(ctx context.Context) error {
+	n.leases.Retire(ctx)
+	n.handOver(ctx, lease.ForShutdown, n.leases.Leases())
+	return ctx.Err()
+}
+
+// spread is a view of the cluster for who spreads leases over it.
+type spread struct{ *topology.Snapshot }
+
+func (s spread) Alive() []string {
+	var alive []string
+	for _, a := range s.Agents() {
+		if s.Heard(a) {
+			alive = append(alive, a.ID+"/"+a.Session.String())
+		}
+	}
+	return alive
+}
+
+// handOver hands leases over to the agents that would lead without this one.
+func (n *node) handOver(ctx context.Context, reason lease.HandoverReason, leases []*lease.Lease) {
+	view := n.topology.Snapshot()
+	to := func(k lease.Key) (string, bool) { return view.Successor(k, n.settings.AgentID) }
+	var partitions, shards []*lease.Lease
+	for _, l := range leases {
+		if metadata.IsShard(l.Key()) {
+			shards = append(shards, l)
+		} else {
+			partitions = append(partitions, l)
+		}
+	}
+	var both sync.WaitGroup
+	both.Go(func() { n.table.HandOver(ctx, reason, partitions, to) })
+	both.Go(func() { n.groups.HandOver(ctx, reason, shards, to) })
+	both.Wait()
+}

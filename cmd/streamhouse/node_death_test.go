@@ -1,0 +1,69 @@
+package main
+
+import (
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/streamhouse/streamhouse/protocol/batch/batchtest"
+)
+
+// lasting makes leases so long that no test sees their end: what moves, moves
+// because a death was noticed.
+func lasting(s *Settings) {
+	s.LeaseDuration, s.HeartbeatInterval = time.Hour, 20*time.Second
+	s.ShutdownTimeout = time.Second
+}
+
+func TestADeadAgentIsNoticed(t *testing.T) {
+	t.Parallel()
+	s := sharedStores(t)
+	first := startIsolated(t, s, named("first"), lasting)
+	second, third := startAgent(t, s, named("second"), lasting), startAgent(t, s, named("third"), lasting)
+	w1, w2, w3 := dial(t, first.addr), dial(t, second.addr), dial(t, third.addr)
+	tp := makeShared(w1, w2, "death", 1)
+	mustProduce(w1, tp, 0, batchtest.Of("a"))
+	eventually(t, "all know each other", func() bool {
+		_, m := metadataOf(w2, tp.name)
+		return m.Partitions[0].Leader == first.agent.Self().NodeID && len(third.topology.Snapshot().Agents()) == 3
+	})
+	first.kill()
+	if p := produceUntilTaken(w2, tp, 0, batchtest.Of("b")); p.BaseOffset != 1 {
+		t.Errorf("at offset %d", p.BaseOffset)
+	}
+	for _, w := range []*wire{w2, w3} {
+		eventually(t, "metadata names the new leader", func() bool { return leaderAddress(w, tp, 0) == second.addr })
+		if got := values(readLog(w, tp, 0)); !slices.Equal(got, []string{"a", "b"}) {
+			t.Errorf("log %q", got)
+		}
+	}
+}
+
+// An agent that is cut off from the database says so to the others, is buried,
+// and is an agent again when it is back.
+func TestAnAgentThatIsCutOffIsBuriedAndComesBack(t *testing.T) {
+	t.Parallel()
+	s := sharedStores(t)
+	first := startIsolated(t, s, named("first"), lasting)
+	second := startAgent(t, s, named("second"), lasting)
+	w1, w2 := dial(t, first.addr), dial(t, second.addr)
+	tp := makeShared(w1, w2, "cut", 1)
+	mustProduce(w1, tp, 0, batchtest.Of("a"))
+	eventually(t, "all know each other", func() bool { return len(second.topology.Snapshot().Agents()) == 2 })
+	first.database.Refuse(true)
+	first.database.CloseAll()
+	if p := produceUntilTaken(w2, tp, 0, batchtest.Of("b")); p.BaseOffset != 1 {
+		t.Errorf("at offset %d", p.BaseOffset)
+	}
+	first.database.Refuse(false)
+	eventually(t, "it is listed again", func() bool {
+		metadataOf(w2, tp.name)
+		_, ok := second.topology.Snapshot().Agent("first")
+		return ok && !first.agent.CutOff()
+	})
+	eventually(t, "it knows that it leads no more", func() bool { return !first.holds(tp, 0) })
+	eventually(t, "it names the new leader", func() bool { return leaderAddress(w1, tp, 0) == second.addr })
+	if got := values(readLog(w1, tp, 0)); !slices.Equal(got, []string{"a", "b"}) {
+		t.Errorf("log %q", got)
+	}
+}

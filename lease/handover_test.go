@@ -1,0 +1,95 @@
+package lease_test
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"testing/synctest"
+
+	"github.com/streamhouse/streamhouse/lease"
+)
+
+func to(agent string) lease.Successor {
+	return func(lease.Key) (string, bool) { return agent, agent != "" }
+}
+
+func TestHandOverNamesTheSuccessor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := newFakeStore()
+		a, _ := start(t, store, "a")
+		b, _ := start(t, store, "b")
+		leases := acquire(t, a, key(0), key(1))
+		a.Lose(leases[1], lease.ErrFenced)
+		outcomes := a.HandOver(t.Context(), lease.ForBalance, leases, to("b"))
+		var held *lease.HeldByOtherError
+		if !errors.As(outcomes[0], &held) || held.Holder.AgentID != "b" || held.Holder.LeaderEpoch != leases[0].LeaderEpoch()+1 {
+			t.Errorf("got %v", outcomes[0])
+		}
+		if !errors.Is(outcomes[1], lease.ErrTaken) {
+			t.Errorf("what was lost before: %v", outcomes[1])
+		}
+		if cause := context.Cause(leases[0].Context()); !errors.Is(cause, lease.ErrReleased) || a.Count() != 0 {
+			t.Errorf("cause is %v, %d are left", cause, a.Count())
+		}
+		if err := a.Acquire(t.Context(), []lease.Key{key(0)})[0].Err; !errors.As(err, &held) || held.Holder.AgentID != "b" {
+			t.Errorf("acquire afterwards: %v", err)
+		}
+		acquire(t, b, key(0))
+	})
+}
+
+func TestHandOverWithoutASuccessorReleases(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := newFakeStore()
+		a, _ := start(t, store, "a")
+		b, _ := start(t, store, "b")
+		leases := acquire(t, a, key(0))
+		if err := a.HandOver(t.Context(), lease.ForShutdown, leases, to(""))[0]; !errors.Is(err, lease.ErrReleased) {
+			t.Errorf("got %v", err)
+		}
+		acquire(t, b, key(0))
+	})
+}
+
+// The answer to a hand-over is lost. Whether it was made is found out by asking.
+func TestHandOverOfUnknownOutcome(t *testing.T) {
+	for name, applied := range map[string]bool{"applied": true, "not applied": false} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				store := newFakeStore()
+				a, _ := start(t, store, "a")
+				leases := acquire(t, a, key(0))
+				lost := func(_ context.Context, op string) error {
+					if op == "hand over" {
+						return errors.New("connection lost")
+					}
+					return nil
+				}
+				if applied {
+					store.fail(nil, lost)
+				} else {
+					store.fail(lost, nil)
+				}
+				if err := a.HandOver(t.Context(), lease.ForBalance, leases, to("b"))[0]; err == nil || lease.HandedOver(err) {
+					t.Errorf("got %v", err)
+				}
+				got := a.Acquire(t.Context(), []lease.Key{key(0)})[0]
+				if errors.Is(got.Err, lease.ErrLeaseHeldByOther) != applied || (got.Lease != nil) == applied {
+					t.Errorf("asked: %+v", got)
+				}
+			})
+		})
+	}
+}
+
+func TestRetireRefusesUntilItEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, _ := start(t, newFakeStore(), "a")
+		resume := a.Retire(t.Context())
+		if err := a.Acquire(t.Context(), []lease.Key{key(0)})[0].Err; !errors.Is(err, lease.ErrReleased) {
+			t.Errorf("got %v", err)
+		}
+		resume()
+		acquire(t, a, key(0))
+	})
+}
