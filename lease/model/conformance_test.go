@@ -51,6 +51,7 @@ func conform(t *testing.T, s metadata.Store) {
 			"acquire": p.acquire,
 			"renew":   p.renew,
 			"release": p.release,
+			"hand":    p.handOver,
 			"bury":    p.bury,
 			"commit":  p.commit,
 			"retry":   p.retry,
@@ -169,6 +170,20 @@ func (p *pair) release(r *rapid.T) {
 	if err := p.real.Release(p.Context(), name(agent), p.full(of)); err != nil {
 		r.Fatal(err)
 	}
+}
+
+func (p *pair) handOver(r *rapid.T) {
+	agent, of := drawAgent(r), p.drawTerms(r)
+	to := rapid.Int8Range(0, maxAgents-1).Draw(r, "to")
+	ticks, ttl := drawTTL(r)
+	var moves []lease.Move
+	for _, t := range p.full(of) {
+		moves = append(moves, lease.Move{Term: t, To: name(to)})
+	}
+	if _, err := p.real.HandOver(p.Context(), name(agent), ttl, moves); err != nil {
+		r.Fatal(err)
+	}
+	p.rules.handOver(&p.model, agent, to, of, ticks)
 }
 
 // bury frees what the agent leads, in the words of a release: that a burial does

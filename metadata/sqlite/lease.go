@@ -37,7 +37,7 @@ func inputTerms(first int) string { return dialect{}.Input("i", first, sqlstore.
 var (
 	acquireFree = `UPDATE partitions AS p
 		SET leader_agent_id = $1, epoch = p.epoch + 1, handed_over = 0,
-			leader_epoch = p.leader_epoch + NOT (p.handed_over AND p.leader_agent_id = $1),
+			leader_epoch = p.leader_epoch + NOT (p.handed_over AND p.leader_agent_id IS $1),
 			lease_expires_at = $3, changed_version = ` + nextVersion + `
 		FROM ` + inputKeys(4) + `
 		WHERE p.topic_id = i.topic_id AND p.partition = i.partition

@@ -32,7 +32,7 @@ BEGIN
         WITH taken AS (
             UPDATE partitions t
             SET leader_agent_id = agent, epoch = t.epoch + 1, handed_over = false,
-                leader_epoch = t.leader_epoch + (NOT (t.handed_over AND t.leader_agent_id = agent))::integer,
+                leader_epoch = t.leader_epoch + (NOT (t.handed_over AND t.leader_agent_id IS NOT DISTINCT FROM agent))::integer,
                 lease_expires_at = now_ms + ttl_ms, changed_version = new_version
             FROM unnest(free) AS f(n)
             WHERE t.topic_id = topic_ids[f.n] AND t.partition = partition_ids[f.n]
