@@ -3,8 +3,11 @@ package lease_test
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"testing"
 	"testing/synctest"
+
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/streamhouse/streamhouse/lease"
 )
@@ -91,5 +94,29 @@ func TestRetireRefusesUntilItEnds(t *testing.T) {
 		}
 		resume()
 		acquire(t, a, key(0))
+	})
+}
+
+// What nobody will ask the store for any more is refused, and waited for by nobody.
+func TestReleaseAfterTheManagerHasEnded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, end := context.WithCancel(t.Context())
+		m := lease.NewManager(newFakeStore(), "a", lease.DefaultConfig(), lease.NewMetrics(prometheus.NewRegistry()), slog.New(slog.DiscardHandler))
+		asked := make(chan []lease.Acquired, 1)
+		go func() { asked <- m.Acquire(context.Background(), []lease.Key{key(0)}) }()
+		synctest.Wait() // it waits for Run
+		end()
+		if err := m.Run(ctx); err != nil {
+			t.Fatal(err)
+		}
+		if err := m.ReleaseAll(context.Background()); err != nil {
+			t.Fatal(err)
+		}
+		if got := <-asked; got[0].Lease == nil && !errors.Is(got[0].Err, lease.ErrReleased) {
+			t.Errorf("got %v", got[0].Err)
+		}
+		if got := m.Acquire(context.Background(), []lease.Key{key(1)}); !errors.Is(got[0].Err, lease.ErrReleased) {
+			t.Errorf("afterwards: %v", got[0].Err)
+		}
 	})
 }

@@ -175,6 +175,7 @@ func (m *Manager) board(keys []Key, open []int, out []Acquired) []*flight {
 }
 
 func (m *Manager) runAcquisitions(ctx context.Context) {
+	defer m.ground()
 	for {
 		select {
 		case <-ctx.Done():
@@ -188,6 +189,20 @@ func (m *Manager) runAcquisitions(ctx context.Context) {
 		if len(keys) > 0 {
 			m.acquire(ctx, keys)
 		}
+	}
+}
+
+// ground refuses what was asked for and is not under way, and all that is asked
+// for from now on: nobody would ask the store.
+func (m *Manager) ground() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.retired++
+	m.queue = nil
+	for k, f := range m.flights {
+		delete(m.flights, k)
+		f.Err = fmt.Errorf("acquire lease of %s: %w", k, ErrReleased)
+		close(f.done)
 	}
 }
 
