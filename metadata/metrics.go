@@ -142,6 +142,14 @@ func (m *measured) Bury(ctx context.Context, agentID string, session uuid.UUID, 
 	})
 }
 
+func (m *measured) Sessions(ctx context.Context) ([]AgentSession, error) {
+	return measure1(ctx, m, "Sessions", m.store.Sessions)
+}
+
+func (m *measured) Leases(ctx context.Context, f LeaseFilter) ([]HeldLease, error) {
+	return measure1(ctx, m, "Leases", func(ctx context.Context) ([]HeldLease, error) { return m.store.Leases(ctx, f) })
+}
+
 func (m *measured) Topology(ctx context.Context, since int64) (*Topology, error) {
 	return measure1(ctx, m, "Topology", func(ctx context.Context) (*Topology, error) { return m.store.Topology(ctx, since) })
 }

@@ -19,6 +19,7 @@ type Store interface {
 	Groups
 	Objects
 	Pruner
+	Inspector
 	lease.Store
 
 	// Ping asks the database for a sign of life.

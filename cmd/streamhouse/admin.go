@@ -6,18 +6,31 @@ import (
 	"net"
 	"net/http"
 	"net/http/pprof"
+	"net/url"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/streamhouse/streamhouse/metadata"
 )
 
-// adminServer is the operator's listener: metrics, health and profiles.
+// adminServer is the operator's listener: metrics, health, who leads what, and
+// profiles.
 type adminServer struct{ http.Server }
 
+// adminTimeout bounds what the database is asked for one answer.
+const adminTimeout = 2 * time.Second
+
+// adminStore is what the listener asks of the database.
+type adminStore interface {
+	metadata.Inspector
+	Ping(ctx context.Context) error
+}
+
 // newAdminServer makes the server. healthy says whether the agent is fit to
-// serve, ping whether the database answers now.
-func newAdminServer(reg *prometheus.Registry, healthy func() error, ping func(context.Context) error) *adminServer {
+// serve.
+func newAdminServer(reg *prometheus.Registry, healthy func() error, store adminStore) *adminServer {
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(reg, promhttp.HandlerOpts{Registry: reg}))
 	// The process is alive as long as it answers; whether it can serve is
@@ -26,12 +39,20 @@ func newAdminServer(reg *prometheus.Registry, healthy func() error, ping func(co
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) {
 		err := healthy()
 		if err == nil {
-			ctx, cancel := context.WithTimeout(r.Context(), 2*time.Second)
+			ctx, cancel := context.WithTimeout(r.Context(), adminTimeout)
 			defer cancel()
-			err = ping(ctx)
+			err = store.Ping(ctx)
 		}
 		answer(w, err)
 	})
+	mux.HandleFunc("GET /agents", answerJSON(func(ctx context.Context, _ url.Values) ([]shownAgent, error) {
+		sessions, err := store.Sessions(ctx)
+		return shownAgents(sessions), err
+	}))
+	mux.HandleFunc("GET /leases", answerJSON(func(ctx context.Context, q url.Values) ([]shownLease, error) {
+		leases, err := store.Leases(ctx, metadata.LeaseFilter{Topic: q.Get("topic"), AgentID: q.Get("agent")})
+		return shownLeases(leases), err
+	}))
 	// Without cmdline: flags may hold secrets.
 	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
 	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
@@ -46,6 +67,22 @@ func answer(w http.ResponseWriter, err error) {
 		return
 	}
 	_, _ = w.Write([]byte("ok\n")) // a peer that is gone needs no answer
+}
+
+// answerJSON answers with what the database says, or with one line that it can't
+// be asked.
+func answerJSON[T any](ask func(context.Context, url.Values) (T, error)) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		ctx, cancel := context.WithTimeout(r.Context(), adminTimeout)
+		defer cancel()
+		v, err := ask(ctx, r.URL.Query())
+		if err != nil {
+			http.Error(w, oneLine(err.Error()), http.StatusServiceUnavailable)
+			return
+		}
+		w.Header().Set("Content-Type", "application/json")
+		_ = writeJSON(w, v) // a peer that is gone needs no answer
+	}
 }
 
 // serve blocks until ctx ends. What is being answered then is cut off.

@@ -230,20 +230,25 @@ func (n *node) openStores(ctx context.Context, session uuid.UUID, reg prometheus
 	}
 	store, err := openMetadata(ctx, s, session, reg, n.log)
 	if err != nil {
-		var (
-			network net.Error
-			refusal interface{ SQLState() string } // what PostgreSQL answered
-		)
-		switch {
-		case ctx.Err() != nil || errors.As(err, &network):
-			err = adviseOnReach(err)
-		case errors.As(err, &refusal):
-			err = fmt.Errorf("%w: correct user, password and database in the URL, or create on the server what is missing", err)
-		}
-		return nil, fmt.Errorf("metadata_url: %w", err)
+		return nil, fmt.Errorf("metadata_url: %w", adviseOnMetadata(ctx, err))
 	}
 	n.store = metadata.WithMetrics(store, reg)
 	return objstore.WithPolicy(objstore.WithMetrics(n.objects, objstore.NewMetrics(reg)), objstore.DefaultPolicy()), nil
+}
+
+// adviseOnMetadata adds to the error of a metadata store what to do.
+func adviseOnMetadata(ctx context.Context, err error) error {
+	var (
+		network net.Error
+		refusal interface{ SQLState() string } // what PostgreSQL answered
+	)
+	switch {
+	case ctx.Err() != nil || errors.As(err, &network):
+		return adviseOnReach(err)
+	case errors.As(err, &refusal):
+		return fmt.Errorf("%w: correct user, password and database in the URL, or create on the server what is missing", err)
+	}
+	return err
 }
 
 // adviseOnReach adds to the error of a store that did not answer what to do.
@@ -316,7 +321,7 @@ func (n *node) assemble(objects objstore.Store, session uuid.UUID, reg *promethe
 		return err
 	}
 	n.server = protocol.NewServer(s.serverConfig(), router, protocol.NewMetrics(reg), log)
-	n.http = newAdminServer(reg, n.healthCheck, n.store.Ping)
+	n.http = newAdminServer(reg, n.healthCheck, n.store)
 	return nil
 }
 
@@ -432,7 +437,7 @@ func (n *node) announce() {
 	fmt.Fprintf(&b, "  Kafka     %s, advertised as %s\n", n.kafka.Addr(), at)
 	fmt.Fprintf(&b, "  metadata  %s\n", index)
 	fmt.Fprintf(&b, "  records   %s\n", records)
-	fmt.Fprintf(&b, "  admin     http://%s/metrics, /healthz, /readyz, /debug/pprof/\n\n", n.admin.Addr())
+	fmt.Fprintf(&b, "  admin     http://%s/metrics, /healthz, /readyz, /agents, /leases, /debug/pprof/\n\n", n.admin.Addr())
 	fmt.Fprintf(&b, "  Try:  echo hello | kcat -b %s -P -t greetings\n", at)
 	fmt.Fprintf(&b, "        kcat -b %s -C -t greetings -e\n\n", at)
 	fmt.Fprint(os.Stderr, b.String())

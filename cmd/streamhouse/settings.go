@@ -113,7 +113,7 @@ func settingsTable(s *Settings) []setting {
 		{"agent_id", text(&s.AgentID), "Name of this agent, unique among those that share a metadata store, and the same after a restart: then the agent has its leases back at once. The default is the host's name."},
 		{"address", text(&s.Address), "Where the Kafka listener listens: host:port. An empty host is every interface."},
 		{"advertised_address", text(&s.AdvertisedAddress), "host:port that clients are told to connect to. The default is the address, with the host's name where that is every interface."},
-		{"admin_address", text(&s.AdminAddress), "Where /metrics, /healthz, /readyz and /debug/pprof listen. Keep it private."},
+		{"admin_address", text(&s.AdminAddress), "Where /metrics, /healthz, /readyz, /agents, /leases and /debug/pprof listen. Keep it private."},
 		{"availability_zone", text(&s.AvailabilityZone), "Zone in which this agent runs; clients see it as the broker's rack."},
 		{"agent_group", text(&s.AgentGroup), "Group of agents to which this one belongs. It is registered with the agent; nothing depends on it yet."},
 		{"multi_agent", boolean(&s.MultiAgent), "State that other agents share the stores, and refuse to start on stores that they cannot share: it takes PostgreSQL and S3."},

@@ -42,6 +42,7 @@ func Run(t *testing.T, open func(t testing.TB) (metadata.Store, Exec)) {
 		{"Objects", objectTests},
 		{"Prune", pruneTests},
 		{"Purge", purgeTests},
+		{"Inspect", inspectTests},
 		{"Concurrency", concurrencyTests},
 		{"Model", modelTests},
 	} {
