@@ -101,7 +101,7 @@ func lostPresence(ctx context.Context, err error) error {
 func (s *Store) Challenge(ctx context.Context, agentID string, session uuid.UUID) error {
 	return call(ctx, s.leases, "challenge agent", sqlstore.Stmt{
 		SQL: `WITH challenged AS (
-				UPDATE agents SET challenged_at = ` + dialect{}.Now() + `
+				UPDATE agents SET challenged_at = greatest(` + dialect{}.Now() + `, heartbeat_at + 1)
 				WHERE agent_id = $1 AND session = $2 AND attended_session = $2 AND challenged_at <= heartbeat_at
 				RETURNING 1
 			) SELECT pg_notify($3, '') FROM challenged`,

@@ -42,7 +42,9 @@ func (s *Store) Register(ctx context.Context, a metadata.Agent) (nodeID int32, e
 func (s *Store) Heartbeat(ctx context.Context, agentID string, session uuid.UUID) error {
 	var alive int64
 	err := s.write(ctx, "heartbeat", Stmt{
-		SQL:      `UPDATE agents SET heartbeat_at = ` + s.d.Now() + ` WHERE agent_id = $1 AND session = $2`,
+		// Not before a challenge of the same millisecond, which it answers.
+		SQL: `UPDATE agents SET heartbeat_at = CASE WHEN challenged_at > ` + s.d.Now() + ` THEN challenged_at ELSE ` + s.d.Now() + ` END
+			WHERE agent_id = $1 AND session = $2`,
 		Args:     []any{agentID, session[:]},
 		Affected: &alive,
 	})
