@@ -28,7 +28,12 @@ func (b *Broker) metadata(_ context.Context, req *protocol.Request) protocol.Rep
 		resp := r.ResponseKind().(*kmsg.MetadataResponse)
 		resp.AuthorizedOperations = authorizedOperations(r.IncludeClusterAuthorizedOperations, operationsOnCluster)
 		b.Settle(ctx)
-		view := b.viewFor(ctx, metadataRefs(r))
+		var view *topology.Snapshot
+		if asksForAll(r) {
+			view = b.currentView(ctx)
+		} else {
+			view = b.viewFor(ctx, metadataRefs(r))
+		}
 		resp.Topics, view = b.metadataTopics(ctx, r, view)
 		for i := range resp.Topics {
 			t := &resp.Topics[i]
@@ -41,6 +46,10 @@ func (b *Broker) metadata(_ context.Context, req *protocol.Request) protocol.Rep
 		resp.ControllerID = view.Controller()
 		return resp
 	})
+}
+
+func asksForAll(r *kmsg.MetadataRequest) bool {
+	return r.Topics == nil || r.Version == 0 && len(r.Topics) == 0
 }
 
 // metadataRefs are the topics that the request asks for by name or id.
@@ -66,7 +75,7 @@ func metadataRef(asked *kmsg.MetadataRequestTopic) topicRef {
 // some, and returns the view that has them.
 func (b *Broker) metadataTopics(ctx context.Context, r *kmsg.MetadataRequest, view *topology.Snapshot) ([]kmsg.MetadataResponseTopic, *topology.Snapshot) {
 	var answers []kmsg.MetadataResponseTopic
-	if r.Topics == nil || r.Version == 0 && len(r.Topics) == 0 {
+	if asksForAll(r) {
 		for _, t := range view.Topics() {
 			answers = append(answers, metadataTopic(view, t))
 		}

@@ -29,7 +29,6 @@ func (b *Broker) offsetFetch(_ context.Context, req *protocol.Request) protocol.
 	for i := range groups {
 		pending[i] = b.Groups.Fetch(group.FetchRequest{
 			Group: groups[i].Group, MemberID: orEmpty(groups[i].MemberID), Epoch: groups[i].MemberEpoch,
-			RequireStable: r.RequireStable,
 		})
 	}
 	return protocol.Later(func(ctx context.Context) kmsg.Response {

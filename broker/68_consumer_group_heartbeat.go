@@ -61,7 +61,7 @@ func (b *Broker) awaitTopics(ctx context.Context, r *kmsg.ConsumerGroupHeartbeat
 	view := b.Topology.Snapshot()
 	unknown := func(name string) bool { return view.TopicByName(name) == nil }
 	if r.MemberEpoch == group.JoinEpoch || slices.ContainsFunc(r.SubscribedTopicNames, unknown) {
-		b.viewOf(ctx, 0)
+		b.currentView(ctx)
 	}
 }
 

@@ -27,14 +27,21 @@ func (b *Broker) describeTopicPartitions(_ context.Context, req *protocol.Reques
 		return protocol.Now(resp)
 	}
 	return protocol.Later(func(ctx context.Context) kmsg.Response {
-		describePage(b.viewFor(ctx, func(yield func(topicRef) bool) {
-			for _, t := range r.Topics {
-				if !yield(topicRef{name: t.Topic}) {
-					return
-				}
-			}
-		}), r, resp)
+		describePage(b.describedView(ctx, r), r, resp)
 		return resp
+	})
+}
+
+func (b *Broker) describedView(ctx context.Context, r *kmsg.DescribeTopicPartitionsRequest) *topology.Snapshot {
+	if len(r.Topics) == 0 { // of all
+		return b.currentView(ctx)
+	}
+	return b.viewFor(ctx, func(yield func(topicRef) bool) {
+		for _, t := range r.Topics {
+			if !yield(topicRef{name: t.Topic}) {
+				return
+			}
+		}
 	})
 }
 

@@ -62,10 +62,10 @@ const (
 	// metadataMaxAge bounds what Metadata answers. Clients that were told of a
 	// new leader, or that created a topic elsewhere, ask at once.
 	metadataMaxAge = 250 * time.Millisecond
-	// missMaxAge bounds how often names that are unknown here cost a query. It is
-	// short, since a client may have created the topic a moment ago at another
-	// agent, and some take no for an answer.
-	missMaxAge = 20 * time.Millisecond
+	// missPause bounds how often names that are unknown here, and lists of all
+	// topics, cost a query. What is answered is current: a client may have created
+	// the topic a moment ago at another agent, and some take no for an answer.
+	missPause = 20 * time.Millisecond
 	// missTimeout bounds how long a request whose order matters waits for a
 	// fresher view.
 	missTimeout = 5 * time.Second
@@ -78,27 +78,36 @@ const (
 
 // view returns a snapshot that is fit to be shown to clients. If the store
 // cannot be asked, the last view is better than none.
-func (b *Broker) view(ctx context.Context) *topology.Snapshot { return b.viewOf(ctx, metadataMaxAge) }
+func (b *Broker) view(ctx context.Context) *topology.Snapshot {
+	return b.viewOf(ctx, func(ctx context.Context) (*topology.Snapshot, error) { return b.Topology.Refresh(ctx, metadataMaxAge) })
+}
 
 // adminView is the view for requests that administrators make: they may ask here
 // for what they have just changed elsewhere.
-func (b *Broker) adminView(ctx context.Context) *topology.Snapshot { return b.viewOf(ctx, 0) }
+func (b *Broker) adminView(ctx context.Context) *topology.Snapshot {
+	return b.viewOf(ctx, func(ctx context.Context) (*topology.Snapshot, error) { return b.Topology.Refresh(ctx, 0) })
+}
+
+// currentView has every topic that a client can know of.
+func (b *Broker) currentView(ctx context.Context) *topology.Snapshot {
+	return b.viewOf(ctx, func(ctx context.Context) (*topology.Snapshot, error) { return b.Topology.Current(ctx, missPause) })
+}
 
 // viewFor is a view that has the topics, as far as there are any.
 func (b *Broker) viewFor(ctx context.Context, topics iter.Seq[topicRef]) *topology.Snapshot {
 	view := b.view(ctx)
 	for ref := range topics {
 		if ref.in(view) == nil {
-			return b.viewOf(ctx, missMaxAge)
+			return b.currentView(ctx)
 		}
 	}
 	return view
 }
 
-func (b *Broker) viewOf(ctx context.Context, maxAge time.Duration) *topology.Snapshot {
+func (b *Broker) viewOf(ctx context.Context, look func(context.Context) (*topology.Snapshot, error)) *topology.Snapshot {
 	ctx, cancel := context.WithTimeout(ctx, viewTimeout)
 	defer cancel()
-	s, err := b.Topology.Refresh(ctx, maxAge)
+	s, err := look(ctx)
 	if err != nil { // the watcher, which keeps trying, warns of it
 		b.Log.Debug("answering from the last view of the cluster", "error", err, "age", time.Since(s.Taken))
 	}
@@ -166,7 +175,7 @@ func (r *resolver) refresh() error {
 		r.refreshed = true
 		ctx, cancel := context.WithTimeout(r.ctx, missTimeout)
 		defer cancel()
-		r.snapshot, r.err = r.b.Topology.Refresh(ctx, missMaxAge)
+		r.snapshot, r.err = r.b.Topology.Current(ctx, missPause)
 	}
 	return r.err
 }

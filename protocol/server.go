@@ -37,8 +37,8 @@ type ServerConfig struct {
 
 	// MaxConnections is how many connections may be open. A further one takes the
 	// place of the one that has been idle for longest, once that is a second; if
-	// requests of all are in flight it is closed. Default 10,000, and fewer if the process may not have
-	// so many files open.
+	// requests of all are in flight it is closed. Default 10,000, and fewer if the
+	// process may not have so many files open.
 	MaxConnections int
 
 	// IdleTimeout ends a connection on which nothing is asked and nothing is

@@ -25,15 +25,15 @@ type consumerRecord struct {
 }
 
 type consumerMemberRecord struct {
-	ID               string           `json:"id"`
-	Instance         string           `json:"instance,omitempty"`
-	Rack             string           `json:"rack,omitempty"`
-	ClientID         string           `json:"clientId"`
+	ID               text             `json:"id"`
+	Instance         text             `json:"instance,omitempty"`
+	Rack             text             `json:"rack,omitempty"`
+	ClientID         text             `json:"clientId"`
 	ClientHost       string           `json:"clientHost"`
 	RebalanceTimeout int64            `json:"rebalanceTimeoutMs"`
-	Topics           []string         `json:"topics,omitempty"`
-	Regex            string           `json:"regex,omitempty"`
-	Assignor         string           `json:"assignor,omitempty"`
+	Topics           []text           `json:"topics,omitempty"`
+	Regex            text             `json:"regex,omitempty"`
+	Assignor         text             `json:"assignor,omitempty"`
 	State            string           `json:"state"`
 	Epoch            int32            `json:"epoch"`
 	PreviousEpoch    int32            `json:"previousEpoch"`
@@ -63,16 +63,14 @@ func (g *consumerGroup) record() any {
 	}
 	for _, mb := range g.sorted() {
 		m := consumerMemberRecord{
-			ID: mb.id, Instance: mb.instance, Rack: mb.rack, ClientID: mb.clientID, ClientHost: mb.clientHost,
-			RebalanceTimeout: mb.rebalanceTimeout.Milliseconds(), Topics: mb.topics, Regex: mb.regex, Assignor: mb.assignor,
+			ID: text(mb.id), Instance: text(mb.instance), Rack: text(mb.rack), ClientID: text(mb.clientID), ClientHost: mb.clientHost,
+			RebalanceTimeout: mb.rebalanceTimeout.Milliseconds(),
+			Topics:           convert[text](mb.topics), Regex: text(mb.regex), Assignor: text(mb.assignor),
 			State: memberStates[mb.state], Epoch: mb.epoch, PreviousEpoch: mb.previousEpoch,
 			Assigned: partitionsRecord(mb.assigned), Revoking: partitionsRecord(mb.revoking), Target: partitionsRecord(mb.target),
 		}
 		if mb.classic != nil {
-			m.SessionTimeout = mb.classic.sessionTimeout.Milliseconds()
-			for _, p := range mb.classic.protocols {
-				m.Protocols = append(m.Protocols, protocolRecord(p))
-			}
+			m.SessionTimeout, m.Protocols = mb.classic.sessionTimeout.Milliseconds(), recordProtocols(mb.classic.protocols)
 		}
 		r.Members = append(r.Members, m)
 	}
@@ -115,10 +113,10 @@ func (m *machine) loadConsumer(now time.Duration, stored *metadata.StoredGroup) 
 }
 
 func (g *consumerGroup) loadMember(s *consumerMemberRecord) (*consumerMember, error) {
-	mb := g.newMember(s.ID, s.Instance)
-	mb.rack, mb.clientID, mb.clientHost = s.Rack, s.ClientID, s.ClientHost
+	mb := g.newMember(string(s.ID), string(s.Instance))
+	mb.rack, mb.clientID, mb.clientHost = string(s.Rack), string(s.ClientID), s.ClientHost
 	mb.rebalanceTimeout = time.Duration(s.RebalanceTimeout) * time.Millisecond
-	mb.topics, mb.regex, mb.assignor = s.Topics, s.Regex, s.Assignor
+	mb.topics, mb.regex, mb.assignor = convert[string](s.Topics), string(s.Regex), string(s.Assignor)
 	mb.epoch, mb.previousEpoch = s.Epoch, s.PreviousEpoch
 	switch s.State {
 	case memberStates[memberStable]:
@@ -135,9 +133,8 @@ func (g *consumerGroup) loadMember(s *consumerMemberRecord) (*consumerMember, er
 	}
 	mb.revoking, mb.target = assignor.Partitions(s.Revoking), assignor.Partitions(s.Target)
 	if len(s.Protocols) > 0 {
-		mb.classic = &classicMember{sessionTimeout: time.Duration(s.SessionTimeout) * time.Millisecond}
-		for _, p := range s.Protocols {
-			mb.classic.protocols = append(mb.classic.protocols, Protocol(p))
+		mb.classic = &classicMember{
+			sessionTimeout: time.Duration(s.SessionTimeout) * time.Millisecond, protocols: loadProtocols(s.Protocols),
 		}
 	}
 	return mb, nil

@@ -121,12 +121,6 @@ func (c *Coordinator) begin(group string, body any) *call {
 	return c.shards[metadata.GroupShard(group).Partition].begin(body)
 }
 
-// areText says whether the strings are what they were after they were stored, as
-// part of a group's record.
-func areText(strings ...string) bool {
-	return !slices.ContainsFunc(strings, func(s string) bool { return !utf8.ValidString(s) })
-}
-
 // refusedCall is a call that was answered at once.
 func refusedCall(err error) *call {
 	c := newCall()
@@ -148,11 +142,8 @@ func (c *Coordinator) Join(r JoinRequest) Pending[JoinResponse] {
 		return refused[JoinResponse](kerr.InvalidGroupID)
 	case r.SessionTimeout < c.cfg.MinSessionTimeout || r.SessionTimeout > c.cfg.MaxSessionTimeout:
 		return refused[JoinResponse](kerr.InvalidSessionTimeout)
-	case !areText(r.MemberID, r.InstanceID):
-		return refused[JoinResponse](kerr.InvalidRequest)
 	}
 	if r.MemberID == "" {
-		r.ClientID = strings.ToValidUTF8(r.ClientID, "?") // it is part of a name that is stored as text
 		r.newMemberID = cmp.Or(r.InstanceID, r.ClientID) + "-" + uuid.NewString()
 	}
 	return Pending[JoinResponse]{c.begin(r.Group, &r)}
@@ -195,18 +186,12 @@ func (c *Coordinator) Leave(r LeaveRequest) Pending[[]error] {
 // UNKNOWN_MEMBER_ID, FENCED_INSTANCE_ID and FENCED_MEMBER_EPOCH; many are a
 // *Refusal.
 func (c *Coordinator) ConsumerHeartbeat(r ConsumerHeartbeatRequest) Pending[ConsumerHeartbeatResponse] {
-	regex := ""
-	if r.Regex != nil {
-		regex = *r.Regex
-	}
 	switch {
 	case r.Group == "":
 		return refused[ConsumerHeartbeatResponse](kerr.InvalidGroupID)
 	case r.Assignor != "" && !slices.Contains(c.cfg.ConsumerAssignors, r.Assignor):
 		return refused[ConsumerHeartbeatResponse](refuse(kerr.UnsupportedAssignor, "ServerAssignor %s is not supported. Supported assignors: %s.",
 			r.Assignor, strings.Join(c.cfg.ConsumerAssignors, ", ")))
-	case !areText(r.MemberID, r.InstanceID, r.Rack, r.ClientID, r.ClientHost, regex) || !areText(r.Topics...):
-		return refused[ConsumerHeartbeatResponse](kerr.InvalidRequest)
 	}
 	if r.MemberID == "" {
 		r.newMemberID = uuid.NewString()

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"time"
+	"unicode/utf8"
 
 	"github.com/streamhouse/streamhouse/metadata"
 )
@@ -37,17 +38,17 @@ type recordHeader struct {
 type classicRecord struct {
 	recordHeader
 	State        string         `json:"state"`
-	ProtocolType string         `json:"protocolType,omitempty"`
+	ProtocolType text           `json:"protocolType,omitempty"`
 	Generation   int32          `json:"generation"`
-	Protocol     string         `json:"protocol,omitempty"`
-	Leader       string         `json:"leader,omitempty"`
+	Protocol     text           `json:"protocol,omitempty"`
+	Leader       text           `json:"leader,omitempty"`
 	Members      []memberRecord `json:"members,omitempty"` // by age
 }
 
 type memberRecord struct {
-	ID               string           `json:"id"`
-	Instance         string           `json:"instance,omitempty"`
-	ClientID         string           `json:"clientId"`
+	ID               text             `json:"id"`
+	Instance         text             `json:"instance,omitempty"`
+	ClientID         text             `json:"clientId"`
 	ClientHost       string           `json:"clientHost"`
 	SessionTimeout   int64            `json:"sessionTimeoutMs"`
 	RebalanceTimeout int64            `json:"rebalanceTimeoutMs"`
@@ -56,8 +57,59 @@ type memberRecord struct {
 }
 
 type protocolRecord struct {
-	Name     string `json:"name"`
+	Name     text   `json:"name"`
 	Metadata []byte `json:"metadata,omitempty"`
+}
+
+// text is what a client says, which need not be UTF-8. JSON can't hold other bytes:
+// members whose ids differ in nothing else would be one in a record.
+type text string
+
+// otherBytes is the form of a text that is none.
+type otherBytes struct {
+	Base64 []byte `json:"base64"`
+}
+
+// MarshalJSON implements json.Marshaler.
+func (t text) MarshalJSON() ([]byte, error) {
+	if utf8.ValidString(string(t)) {
+		return json.Marshal(string(t))
+	}
+	return json.Marshal(otherBytes{[]byte(t)})
+}
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (t *text) UnmarshalJSON(data []byte) error {
+	if data[0] != '{' {
+		return json.Unmarshal(data, (*string)(t))
+	}
+	var other otherBytes
+	err := json.Unmarshal(data, &other)
+	*t = text(other.Base64)
+	return err
+}
+
+// convert converts a list of strings to one of texts, or back.
+func convert[To, From ~string](list []From) []To {
+	var converted []To
+	for _, s := range list {
+		converted = append(converted, To(s))
+	}
+	return converted
+}
+
+func recordProtocols(protocols []Protocol) (records []protocolRecord) {
+	for _, p := range protocols {
+		records = append(records, protocolRecord{text(p.Name), p.Metadata})
+	}
+	return records
+}
+
+func loadProtocols(records []protocolRecord) (protocols []Protocol) {
+	for _, r := range records {
+		protocols = append(protocols, Protocol{string(r.Name), r.Metadata})
+	}
+	return protocols
 }
 
 // encodeRecord encodes the record of a group of any kind.
@@ -73,19 +125,15 @@ func encodeRecord(record any) string {
 func (g *group) record() any {
 	r := classicRecord{
 		recordHeader: recordHeader{recordVersion, ClassicType},
-		State:        g.state.String(), ProtocolType: g.protocolType,
-		Generation: g.generation, Protocol: g.protocol, Leader: g.leader,
+		State:        g.state.String(), ProtocolType: text(g.protocolType),
+		Generation: g.generation, Protocol: text(g.protocol), Leader: text(g.leader),
 	}
 	for _, mb := range g.members {
-		m := memberRecord{
-			ID: mb.id, Instance: mb.instance, ClientID: mb.clientID, ClientHost: mb.clientHost,
+		r.Members = append(r.Members, memberRecord{
+			ID: text(mb.id), Instance: text(mb.instance), ClientID: text(mb.clientID), ClientHost: mb.clientHost,
 			SessionTimeout: mb.sessionTimeout.Milliseconds(), RebalanceTimeout: mb.rebalanceTimeout.Milliseconds(),
-			Assignment: mb.assignment,
-		}
-		for _, p := range mb.protocols {
-			m.Protocols = append(m.Protocols, protocolRecord(p))
-		}
-		r.Members = append(r.Members, m)
+			Protocols: recordProtocols(mb.protocols), Assignment: mb.assignment,
+		})
 	}
 	return r
 }
@@ -121,16 +169,13 @@ func (m *machine) loadClassic(now time.Duration, stored *metadata.StoredGroup) e
 	}
 	g := m.newGroup(now-stored.Age, stored.Group)
 	g.known = true
-	g.protocolType, g.generation, g.protocol, g.leader = r.ProtocolType, r.Generation, r.Protocol, r.Leader
+	g.protocolType, g.generation, g.protocol, g.leader = string(r.ProtocolType), r.Generation, string(r.Protocol), string(r.Leader)
 	for _, s := range r.Members {
 		mb := &member{
-			id: s.ID, instance: s.Instance, clientID: s.ClientID, clientHost: s.ClientHost,
+			id: string(s.ID), instance: string(s.Instance), clientID: string(s.ClientID), clientHost: s.ClientHost,
 			sessionTimeout:   time.Duration(s.SessionTimeout) * time.Millisecond,
 			rebalanceTimeout: time.Duration(s.RebalanceTimeout) * time.Millisecond,
-			assignment:       s.Assignment,
-		}
-		for _, p := range s.Protocols {
-			mb.protocols = append(mb.protocols, Protocol(p))
+			protocols:        loadProtocols(s.Protocols), assignment: s.Assignment,
 		}
 		g.insert(mb)
 		g.extend(now, mb)

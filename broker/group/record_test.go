@@ -3,6 +3,9 @@ package group
 import (
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
 	"github.com/streamhouse/streamhouse/broker/group/assignor"
 	"github.com/streamhouse/streamhouse/metadata"
 )
@@ -49,4 +52,41 @@ func FuzzLoad(f *testing.F) {
 			t.Error(err)
 		}
 	})
+}
+
+// What clients say of themselves need not be text. The next coordinator knows it to
+// the byte all the same: if ids that differ came to be one, none could load the shard.
+func TestRecordsKeepWhatIsNoText(t *testing.T) {
+	cfg := DefaultConfig()
+	for name, requests := range map[string][]any{
+		"consumer": {
+			&ConsumerHeartbeatRequest{Group: "g", MemberID: "\xff", ClientID: "\xc3", Rack: "\x80", Topics: []string{"a\xfe"}, Owned: assignor.Partitions{}},
+			&ConsumerHeartbeatRequest{Group: "g", MemberID: "\xfe", InstanceID: "\xfe", Topics: []string{"\x00"}, Owned: assignor.Partitions{}},
+			&ConsumerHeartbeatRequest{Group: "g", MemberID: "\ufffd", InstanceID: "\xff", Topics: []string{}, Owned: assignor.Partitions{}},
+		},
+		"classic": {
+			&JoinRequest{Group: "g", InstanceID: "\xff", newMemberID: "\xff-1", ClientID: "\xff", ProtocolType: "\xfa", Protocols: []Protocol{{Name: "\xfb"}}},
+			&JoinRequest{Group: "g", InstanceID: "\xfe", newMemberID: "\xfe-1", ClientID: "\xfe", ProtocolType: "\xfa", Protocols: []Protocol{{Name: "\xfb"}}},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			m, err := newMachine(&cfg, noTopics, 0, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, r := range requests {
+				m.step(0, newCall(), r)
+			}
+			m.expire(cfg.InitialRebalanceDelay)
+			m.expire(2 * cfg.InitialRebalanceDelay)
+			record := m.groups["g"].record()
+			again, err := newMachine(&cfg, noTopics, 0, []metadata.StoredGroup{{GroupRecord: metadata.GroupRecord{Group: "g", Record: encodeRecord(record)}}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(record, again.groups["g"].record(), cmp.AllowUnexported(classicRecord{}, consumerRecord{}), cmpopts.EquateEmpty()); diff != "" {
+				t.Errorf("the next coordinator has another group (-want +got):\n%s", diff)
+			}
+		})
+	}
 }

@@ -115,10 +115,6 @@ type FetchRequest struct {
 	Group    string
 	MemberID string
 	Epoch    int32
-	// RequireStable asks for UNSTABLE_OFFSET_COMMIT of positions that an open
-	// transaction may change (KIP-447). There are no transactions yet, so that
-	// every position is stable.
-	RequireStable bool
 }
 
 // DeleteOffsetsRequest forgets positions of a group.

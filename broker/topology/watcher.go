@@ -116,6 +116,23 @@ func (w *Watcher) Refresh(ctx context.Context, maxAge time.Duration) (*Snapshot,
 	}
 }
 
+// Current returns a snapshot from after the call, for whoever must not miss what
+// another agent has answered before. However many ask, round trips begin no
+// sooner than pause after the one before: who comes earlier waits.
+func (w *Watcher) Current(ctx context.Context, pause time.Duration) (*Snapshot, error) {
+	called := time.Now()
+	if early := pause - called.Sub(w.Snapshot().Taken); early > 0 {
+		wait := time.NewTimer(early)
+		defer wait.Stop()
+		select {
+		case <-wait.C:
+		case <-ctx.Done():
+			return w.Snapshot(), ctx.Err()
+		}
+	}
+	return w.Refresh(ctx, time.Since(called))
+}
+
 // join returns the round trip under way, or starts one.
 func (w *Watcher) join(ctx context.Context) *refresh {
 	w.mu.Lock()

@@ -37,15 +37,38 @@ func produceUntilTaken(w *wire, t topic, partition int32, records []byte) (p kms
 	return p
 }
 
-// makeShared makes a topic through one agent and waits until another knows it.
+// makeShared makes a topic through one agent, and sees that another knows it.
 func makeShared(w, other *wire, name string, partitions int32) topic {
 	w.t.Helper()
 	t := makeTopic(w, name, partitions)
-	eventually(w.t, "the topic is known everywhere", func() bool {
-		_, m := metadataOf(other, name)
-		return m.ErrorCode == 0
-	})
+	if _, m := metadataOf(other, name); m.ErrorCode != 0 {
+		w.t.Fatalf("another agent does not know of %s: %v", name, kerr.ErrorForCode(m.ErrorCode))
+	}
 	return t
+}
+
+// A client that was told of a topic by one agent finds it at every other, by its
+// name and in the list of all topics: some ask once, and anywhere.
+func TestTopicsAreKnownEverywhereAtOnce(t *testing.T) {
+	t.Parallel()
+	s := sharedStores(t)
+	first, second := startAgent(t, s, named("first")), startAgent(t, s, named("second"))
+	w, other := dial(t, first.addr), dial(t, second.addr)
+	for i := range 20 {
+		listed := fmt.Sprintf("listed-%d", i)
+		makeTopic(w, listed, 1)
+		all := ask[*kmsg.MetadataResponse](other, 12, kmsg.NewPtrMetadataRequest())
+		if !slices.ContainsFunc(all.Topics, func(t kmsg.MetadataResponseTopic) bool { return str(t.Topic) == listed }) {
+			t.Fatalf("%s is not in the list of another agent", listed)
+		}
+		makeShared(w, other, fmt.Sprintf("named-%d", i), 1)
+		described := fmt.Sprintf("described-%d", i)
+		makeTopic(w, described, 1)
+		page := ask[*kmsg.DescribeTopicPartitionsResponse](other, 0, kmsg.NewPtrDescribeTopicPartitionsRequest())
+		if !slices.ContainsFunc(page.Topics, func(t kmsg.DescribeTopicPartitionsResponseTopic) bool { return str(t.Topic) == described }) {
+			t.Fatalf("%s is not described by another agent", described)
+		}
+	}
 }
 
 func TestLeaseIsTakenOnTheFirstWrite(t *testing.T) {

@@ -146,7 +146,7 @@ func settingsTable(s *Settings) []setting {
 
 		{"kafka.auto_create_topics", boolean(&s.Kafka.AutoCreateTopics), "Create a topic when a client asks for it (auto.create.topics.enable)."},
 		{"kafka.max_request_bytes", size(&s.Kafka.MaxRequestBytes), "The largest request (socket.request.max.bytes)."},
-		{"kafka.max_request_memory", size(&s.Kafka.MaxRequestMemory), "Memory of all requests that are not answered yet. Connections are not read beyond it."},
+		{"kafka.max_request_memory", size(&s.Kafka.MaxRequestMemory), "Memory of all requests of more than 8 KiB that are not answered yet, with what they decode to; smaller ones have as much of their own. Connections are not read beyond it."},
 		{"kafka.max_connections", integer(&s.Kafka.MaxConnections), "Connections that may be open, if the limit of open files allows it. A further one takes the place of the one that has been idle for longest."},
 	}
 	for _, d := range config.Settings() {
