@@ -11,8 +11,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 
-	"github.com/streamhouse/streamhouse/compat-tests/check"
 	"github.com/streamhouse/streamhouse/compat-tests/harness"
+	"github.com/streamhouse/streamhouse/internal/check"
 )
 
 const (
