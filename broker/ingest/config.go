@@ -19,9 +19,16 @@ type Config struct {
 	PutsPerSecond float64
 	PutBurst      float64
 	// MaxLinger is the longest time that a batch waits for the budget of
-	// uploads. A buffer that is flushed because of it, or because it is full,
-	// overdraws the budget.
+	// uploads, or for the pace of commits. A buffer that is flushed because of
+	// it, or because it is full, overdraws the budget.
 	MaxLinger time.Duration
+
+	// CommitSpacing is the time between two commits for each other agent that
+	// shares the metadata store, under steady load of many producers. It bounds
+	// what all agents together ask of the store: about one commit in
+	// CommitSpacing. Not so after a quiet time, or where nobody else is to be
+	// waited for. 0 is no bound.
+	CommitSpacing time.Duration
 
 	// InlineMaxBytes is the largest flush that may be kept in the index instead
 	// of an object. 0 switches inline flushes off.
@@ -56,6 +63,7 @@ func DefaultConfig() Config {
 		PutsPerSecond:        40,
 		PutBurst:             80,
 		MaxLinger:            250 * time.Millisecond,
+		CommitSpacing:        16 * time.Millisecond,
 		InlineMaxBytes:       16 << 10,
 		InlineBytesPerSecond: 256 << 10,
 		InlineBurst:          32 << 20,
@@ -80,6 +88,8 @@ func (c *Config) Validate() error {
 		return errors.New("ingest: the burst of inline bytes must allow the largest inline flush")
 	case c.MaxUploads <= 0 || c.MaxBufferedBytes < c.MaxBytes:
 		return errors.New("ingest: the pool must have room for a full buffer and its upload")
+	case c.CommitSpacing < 0:
+		return errors.New("ingest: the spacing of commits must not be negative")
 	case c.MaxLinger <= 0 || c.UploadTimeout <= 0 || c.CommitTimeout <= 0 || c.CommitDeadline <= 0:
 		return errors.New("ingest: every time must be positive")
 	}

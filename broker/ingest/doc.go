@@ -10,7 +10,8 @@
 //	                      └─────── inline ────────────▲
 //
 // When a buffer is sealed is the business of Config.decide: a PUT costs money,
-// an inline commit costs index space, and waiting costs latency.
+// an inline commit costs index space, every commit costs something of the store
+// that agents share (pace), and waiting costs latency.
 //
 // # What a producer is told
 //

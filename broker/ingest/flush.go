@@ -25,7 +25,9 @@ type entry struct {
 type buffer struct {
 	entries []entry
 	bytes   int64
-	leases  map[*lease.Lease]struct{} // one for each partition
+	// requests is how many calls of Add put something in.
+	requests int
+	leases   map[*lease.Lease]struct{} // one for each partition
 }
 
 func (b *buffer) add(it Item, now time.Time) {
@@ -41,6 +43,7 @@ func newBuffer() buffer { return buffer{leases: make(map[*lease.Lease]struct{})}
 func (b *buffer) reset() {
 	b.entries = make([]entry, 0, len(b.entries))
 	b.bytes = 0
+	b.requests = 0
 	clear(b.leases)
 }
 
@@ -60,6 +63,7 @@ type flush struct {
 	kind     kind
 	entries  []entry // in the order of acceptance
 	bytes    int64
+	requests int
 	sealed   time.Time
 
 	progress progress // guarded by the pool's mutex

@@ -62,7 +62,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 	}, []string{"kind", "reason"})
 	reg.MustRegister(flushes, m.buffered)
 	for k, kind := range [...]string{inObject: "object", inline: "inline"} {
-		for r, reason := range [...]string{reasonReady: "ready", reasonFull: "full", reasonLinger: "linger", reasonDrain: "drain"} {
+		for r, reason := range [...]string{reasonReady: "ready", reasonFull: "full", reasonLinger: "linger", reasonHurry: "hurry"} {
 			m.flushes[k][r] = flushes.WithLabelValues(kind, reason)
 		}
 	}

@@ -20,14 +20,14 @@ const (
 	reasonReady  reason = iota // nothing speaks against it
 	reasonFull                 // a limit of the buffer was reached
 	reasonLinger               // it waited as long as it may
-	reasonDrain                // the pool is being closed
+	reasonHurry                // somebody waits for the pool to be empty
 )
 
 // view is what the decision on the open buffer depends on.
 type view struct {
-	bytes    int64         // in the buffer
-	age      time.Duration // of its first batch
-	draining bool
+	bytes   int64         // in the buffer
+	age     time.Duration // of its first batch
+	hurried bool          // it has to be flushed without waiting for any budget
 
 	uploading  bool // a flush in front of the buffer is not uploaded yet
 	committing bool // a flush in front of it is being committed, or waits for that
@@ -35,6 +35,7 @@ type view struct {
 
 	putWait    time.Duration // until the budget allows an upload
 	inlineWait time.Duration // until the budget allows the buffer's bytes inline
+	commitWait time.Duration // until the pace allows a commit
 }
 
 // decision is what to do with the open buffer.
@@ -49,13 +50,14 @@ type decision struct {
 // decide is the flush policy for a buffer that is not full; a full one becomes an
 // object at once. In this order:
 //
+//   - A buffer waits for the pace of commits (pace), but no longer than MaxLinger.
 //   - A small buffer goes inline as soon as nothing is in front of it. While a
 //     commit is, it waits for that and for nothing else: a lone producer is
 //     answered as soon as its own commit lands, many are grouped by the commits
 //     themselves, and neither costs an upload.
 //   - Any other buffer becomes an object as soon as the budget has a PUT and a
 //     slot is free.
-//   - A buffer that waited MaxLinger for the budget overdraws it.
+//   - A buffer that waited MaxLinger for that budget overdraws it.
 //
 // Behind an upload a small buffer is like any other: commits are in order, and
 // it would wait for the upload all the same.
@@ -64,14 +66,16 @@ func (c *Config) decide(v view) decision {
 	switch {
 	case v.bytes == 0:
 		return decision{}
+	case v.commitWait > 0 && v.age < c.MaxLinger && !v.hurried:
+		return decision{after: min(v.commitWait, c.MaxLinger-v.age)}
 	case small && v.inlineWait == 0 && v.committing:
 		return decision{}
 	case small && v.inlineWait == 0:
 		return decision{flush: true, kind: inline, reason: reasonReady}
 	case !v.slot:
 		return decision{}
-	case v.draining:
-		return decision{flush: true, reason: reasonDrain}
+	case v.hurried:
+		return decision{flush: true, reason: reasonHurry}
 	case v.putWait == 0:
 		return decision{flush: true, reason: reasonReady}
 	case v.age >= c.MaxLinger:

@@ -15,7 +15,7 @@ func TestDecide(t *testing.T) {
 		want decision
 	}{
 		"an empty buffer runs no timer":                                 {view{slot: true}, decision{}},
-		"an empty buffer runs no timer while draining":                  {view{slot: true, draining: true}, decision{}},
+		"an empty buffer runs no timer while draining":                  {view{slot: true, hurried: true}, decision{}},
 		"small goes inline at once":                                     {view{bytes: 1, slot: true}, decision{flush: true, kind: inline}},
 		"small goes inline whatever the budget of uploads":              {view{bytes: 16384, slot: true, putWait: ms}, decision{flush: true, kind: inline}},
 		"small waits for the commit in front":                           {view{bytes: 1, slot: true, committing: true}, decision{}},
@@ -24,16 +24,21 @@ func TestDecide(t *testing.T) {
 		"small without inline budget is uploaded":                       {view{bytes: 1, slot: true, inlineWait: ms}, decision{flush: true}},
 		"small without any budget waits for the first":                  {view{bytes: 1, slot: true, inlineWait: 7 * ms, putWait: 9 * ms}, decision{after: 7 * ms}},
 		"small behind a commit needs no inline budget":                  {view{bytes: 1, slot: true, inlineWait: 7 * ms, putWait: 9 * ms, committing: true}, decision{after: 9 * ms}},
+		"small waits for the pace of commits":                           {view{bytes: 1, slot: true, commitWait: 7 * ms}, decision{after: 7 * ms}},
+		"large waits for the pace of commits":                           {view{bytes: 16385, slot: true, commitWait: 7 * ms}, decision{after: 7 * ms}},
+		"nothing waits for that longer than the linger":                 {view{bytes: 1, slot: true, commitWait: 7 * ms, age: 246 * ms}, decision{after: 4 * ms}},
+		"after the linger the pace is no matter":                        {view{bytes: 1, slot: true, commitWait: 7 * ms, age: 250 * ms}, decision{flush: true, kind: inline}},
+		"a hurry does not care for the pace":                            {view{bytes: 1, slot: true, commitWait: 7 * ms, hurried: true}, decision{flush: true, kind: inline}},
 		"large is uploaded at once":                                     {view{bytes: 16385, slot: true}, decision{flush: true}},
 		"large is uploaded beside a commit":                             {view{bytes: 16385, slot: true, committing: true}, decision{flush: true}},
 		"large waits for the budget":                                    {view{bytes: 16385, slot: true, putWait: 25 * ms, age: 10 * ms}, decision{after: 25 * ms}},
 		"large waits no longer than the linger":                         {view{bytes: 16385, slot: true, putWait: 25 * ms, age: 240 * ms}, decision{after: 10 * ms}},
 		"after the linger the budget is overdrawn":                      {view{bytes: 16385, slot: true, putWait: 25 * ms, age: 250 * ms}, decision{flush: true, reason: reasonLinger}},
 		"without a slot nothing helps":                                  {view{bytes: 16385, age: time.Minute}, decision{}},
-		"without a slot nothing helps while draining":                   {view{bytes: 16385, age: time.Minute, draining: true}, decision{}},
-		"draining overdraws the budget":                                 {view{bytes: 16385, slot: true, putWait: 25 * ms, draining: true}, decision{flush: true, reason: reasonDrain}},
-		"draining prefers inline":                                       {view{bytes: 1, slot: true, draining: true}, decision{flush: true, kind: inline}},
-		"draining without inline budget and behind a commit is no wait": {view{bytes: 1, slot: true, inlineWait: ms, committing: true, putWait: ms, draining: true}, decision{flush: true, reason: reasonDrain}},
+		"without a slot nothing helps while draining":                   {view{bytes: 16385, age: time.Minute, hurried: true}, decision{}},
+		"draining overdraws the budget":                                 {view{bytes: 16385, slot: true, putWait: 25 * ms, hurried: true}, decision{flush: true, reason: reasonHurry}},
+		"draining prefers inline":                                       {view{bytes: 1, slot: true, hurried: true}, decision{flush: true, kind: inline}},
+		"draining without inline budget and behind a commit is no wait": {view{bytes: 1, slot: true, inlineWait: ms, committing: true, putWait: ms, hurried: true}, decision{flush: true, reason: reasonHurry}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if got := c.decide(tc.view); got != tc.want {
@@ -56,12 +61,13 @@ func TestDecideNeverForgets(t *testing.T) {
 		v := view{
 			bytes:      rapid.Int64Range(1, c.MaxBytes).Draw(t, "bytes"),
 			age:        rapid.SampledFrom([]time.Duration{0, 1, c.MaxLinger - 1, c.MaxLinger, time.Hour}).Draw(t, "age"),
-			draining:   rapid.Bool().Draw(t, "draining"),
+			hurried:    rapid.Bool().Draw(t, "hurried"),
 			uploading:  rapid.Bool().Draw(t, "uploading"),
 			committing: rapid.Bool().Draw(t, "committing"),
 			slot:       true,
 			putWait:    wait.Draw(t, "put wait"),
 			inlineWait: wait.Draw(t, "inline wait"),
+			commitWait: wait.Draw(t, "commit wait"),
 		}
 		d := c.decide(v)
 		event := v.committing || v.uploading // whose end is waited for
@@ -71,7 +77,7 @@ func TestDecideNeverForgets(t *testing.T) {
 		if d.after < 0 || d.after > c.MaxLinger {
 			t.Fatalf("asks again after %v", d.after)
 		}
-		if v.draining && !d.flush && !event {
+		if v.hurried && !d.flush && !event {
 			t.Fatalf("draining waits: %+v", v)
 		}
 	})

@@ -97,8 +97,11 @@ type Environment struct {
 	Objects   Objects
 	Committer metadata.Committer
 	Observer  Observer
-	Metrics   *Metrics
-	Log       *slog.Logger
+	// Agents is how many agents share the metadata store, this one included. It
+	// must not block. nil says that there is no other.
+	Agents  func() int
+	Metrics *Metrics
+	Log     *slog.Logger
 }
 
 // Pool commits batches in the order in which they are added. It is safe for
@@ -119,6 +122,8 @@ type Pool struct {
 	sequence    uint64
 	puts        bucket
 	inlineBytes bucket
+	commits     pace
+	hurried     bool // the open buffer has to be flushed at once
 	gaps        gaps
 	refused     []answer // to batches that gaps did not let in
 	buffered    int64    // bytes of what was added and not answered
@@ -131,6 +136,10 @@ type Pool struct {
 // what is added before Run.
 func NewPool(cfg Config, env Environment) *Pool {
 	now := time.Now()
+	agents := env.Agents
+	if agents == nil {
+		agents = func() int { return 1 }
+	}
 	return &Pool{
 		cfg: cfg, env: env,
 		wake:        make(chan struct{}, 1),
@@ -138,6 +147,7 @@ func NewPool(cfg Config, env Environment) *Pool {
 		open:        newBuffer(),
 		puts:        newBucket(cfg.PutsPerSecond, cfg.PutBurst, now),
 		inlineBytes: newBucket(cfg.InlineBytesPerSecond, cfg.InlineBurst, now),
+		commits:     newPace(cfg.CommitSpacing, agents, now),
 	}
 }
 
@@ -169,10 +179,14 @@ func (p *Pool) Add(items []Item) error {
 	}
 	p.buffered += size
 	p.outstanding += len(items)
+	admitted := 0
 	for i := range items {
 		if err := p.gaps.admit(items[i].Lease.Key(), &items[i].Batch, now); err != nil {
 			p.refused = append(p.refused, answer{&entry{Item: items[i], accepted: now, err: err}, Failed(err)})
 			continue
+		}
+		if admitted++; admitted == 1 {
+			p.open.requests++
 		}
 		p.open.add(items[i], now)
 		if p.full() {
@@ -197,6 +211,15 @@ func (p *Pool) Miss(key lease.Key, b *batch.Validated, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.gaps.fail(key, b, err, time.Now())
+}
+
+// Hasten flushes what was added before without waiting for any budget: somebody
+// waits for its answers who can go on only then.
+func (p *Pool) Hasten() {
+	p.mu.Lock()
+	p.hurried = p.hurried || p.open.bytes > 0
+	p.mu.Unlock()
+	p.signal()
 }
 
 // never is when a timer is due that nothing has set.
@@ -280,7 +303,7 @@ func (p *Pool) step(ctx context.Context) time.Duration {
 func (p *Pool) view(now time.Time) view {
 	v := view{
 		bytes:      p.open.bytes,
-		draining:   p.closed,
+		hurried:    p.closed || p.hurried,
 		committing: p.committing,
 		putWait:    p.puts.wait(now, 1),
 		inlineWait: p.inlineBytes.wait(now, float64(p.open.bytes)),
@@ -288,8 +311,9 @@ func (p *Pool) view(now time.Time) view {
 	if v.bytes > 0 {
 		v.age = now.Sub(p.open.entries[0].accepted)
 	}
-	unfinished := 0
+	unfinished, requests := 0, p.open.requests
 	for _, f := range p.line {
+		requests += f.requests
 		if f.progress == ready {
 			v.committing = true
 		} else {
@@ -298,6 +322,7 @@ func (p *Pool) view(now time.Time) view {
 	}
 	v.uploading = unfinished > 0
 	v.slot = unfinished < p.cfg.MaxUploads
+	v.commitWait = p.commits.wait(now, p.open.requests, requests)
 	return v
 }
 
@@ -313,8 +338,10 @@ func (p *Pool) seal(k kind, r reason, now time.Time) {
 	p.sequence++
 	f := &flush{
 		id: segment.NewID(), sequence: p.sequence, kind: k,
-		entries: p.open.entries, bytes: p.open.bytes, sealed: now,
+		entries: p.open.entries, bytes: p.open.bytes, requests: p.open.requests, sealed: now,
 	}
+	p.commits.sealed(now, f.requests)
+	p.hurried = false
 	if k == inline {
 		f.progress = ready
 		p.inlineBytes.take(now, float64(f.bytes))
@@ -439,8 +466,9 @@ func (p *Pool) failSuccessors(later []*flush, now time.Time) (answers []answer) 
 			}
 		}
 	}
-	open := p.open.entries
+	open, requests := p.open.entries, p.open.requests
 	p.open.reset()
+	p.open.requests = requests
 	for i := range open {
 		if e := &open[i]; !refused(e) {
 			p.open.add(e.Item, e.accepted)

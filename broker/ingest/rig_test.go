@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -34,6 +35,8 @@ type rig struct {
 	objects *faulty.Store
 	leases  *lease.Manager
 	pool    *ingest.Pool
+	// agents is how many share the store.
+	agents atomic.Int64
 	// stop ends the pool's Run and waits for it.
 	stop func()
 
@@ -64,6 +67,7 @@ func (s *send) Answer(r ingest.Result) {
 func newRig(t testing.TB, change func(*ingest.Config)) *rig {
 	r := &rig{t: t, store: ingesttest.NewStore(), objects: faulty.New(objstoretest.NewMemory()), shown: make(map[lease.Key]int64)}
 	r.commits = ingesttest.NewCommits(r.store)
+	r.agents.Store(1)
 	cfg := ingest.DefaultConfig()
 	if change != nil {
 		change(&cfg)
@@ -76,6 +80,7 @@ func newRig(t testing.TB, change func(*ingest.Config)) *rig {
 	r.pool = ingest.NewPool(cfg, ingest.Environment{
 		AgentID: "a", Session: uuid.New(), Leases: r.leases, Objects: r.objects, Committer: r.commits,
 		Observer: r, Metrics: ingest.NewMetrics(reg), Log: log,
+		Agents: func() int { return int(r.agents.Load()) },
 	})
 	r.stop = run(r.pool.Run)
 	t.Cleanup(run(r.leases.Run))
