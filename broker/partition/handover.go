@@ -18,6 +18,7 @@ func (t *Table) HandOver(ctx context.Context, reason lease.HandoverReason, lease
 	for i, l := range leases {
 		moves[i] = t.leave(l)
 	}
+	t.pool.Hasten()
 	for len(moves) > 0 {
 		// One is waited for, and takes those along that are ready too.
 		select {
