@@ -302,6 +302,7 @@ func (n *node) assemble(objects objstore.Store, session uuid.UUID, reg *promethe
 	n.pool = ingest.NewPool(s.Flush, ingest.Environment{
 		AgentID: s.AgentID, Session: session, Leases: n.leases, Objects: bucket,
 		Committer: n.store, Observer: n.reader, Metrics: ingest.NewMetrics(reg), Log: log,
+		Agents: func() int { return len(n.topology.Snapshot().Agents()) },
 	})
 	n.table = partition.NewTable(partition.DefaultConfig(), n.leases, n.pool)
 	n.groups = group.NewCoordinator(n.store, n.leases, broker.GroupView(n.topology), s.AgentID, group.NewConfig(static), group.NewMetrics(reg), log)
