@@ -35,6 +35,9 @@ var (
 	starts     = flag.Int("starts", 10, "starts that are timed")
 	rebalances = flag.Int("rebalances", 10, "joins and leaves that are timed")
 	commits    = flag.Duration("commits", 10*time.Second, "length of the scenario of offset commits")
+	settings   = flag.String("settings", "", "settings of many agents that are not the defaults: STREAMHOUSE_NAME=value, with commas between")
+	steady     = flag.Duration("steady", 30*time.Second, "length of each scenario with many agents under load")
+	manyIdle   = flag.Duration("many-idle", time.Minute, "length of the idle scenario with many agents")
 )
 
 const (
@@ -69,6 +72,7 @@ type results struct {
 	latency, oneByOne, produce, produceLZ4, fetch, fetchCold, idle, start Table
 
 	groups groupResults
+	many   manyResults
 }
 
 func newResults() *results {
@@ -112,6 +116,7 @@ func newResults() *results {
 			Columns: []Column{{Unit: p50, Goal: 1000}, {Unit: maximum}, {Unit: residentMiB, Goal: 100}},
 		},
 		groups: newGroupResults(),
+		many:   newManyResults(),
 	}
 }
 
@@ -121,9 +126,10 @@ func (r *results) report() *Report {
 	}
 	return &Report{
 		Machine: r.machine,
-		Tables: append(
+		Tables: slices.Concat(
 			[]*Table{&r.latency, &r.oneByOne, &r.produce, &r.produceLZ4, &r.fetch, &r.fetchCold, &r.idle, &r.start},
-			r.groups.tables()...,
+			r.groups.tables(),
+			r.many.tables(),
 		),
 	}
 }
@@ -147,6 +153,9 @@ func BenchmarkEndToEnd(b *testing.B) {
 	forEachTarget(b, "rebalance", names, r.groups.measureRebalances)
 	forEachTarget(b, "commits", names, r.groups.measureCommits)
 	forEachTarget(b, "at-rest", names, r.groups.measureAtRest)
+	if slices.Contains(names, cluster) {
+		b.Run("many", r.many.measure)
+	}
 }
 
 // forEachTarget runs a scenario on each of the targets, fresh.

@@ -45,6 +45,15 @@ func CreateTopics(ctx context.Context, address string, partitions int, topics ..
 // wait for acknowledgements. It returns the time from each record's place in the schedule to its acknowledgement, in
 // rising order, without the records of the warm-up.
 func (l Load) OpenLoop(ctx context.Context, rate int, warmUp, duration time.Duration) ([]time.Duration, error) {
+	return l.openLoop(ctx, rate, warmUp, duration, func(producer, n int) (string, int32) {
+		return l.Topic, int32((producer + n) % l.Partitions)
+	})
+}
+
+// openLoop is OpenLoop with a choice of where each producer's n-th record goes.
+func (l Load) openLoop(
+	ctx context.Context, rate int, warmUp, duration time.Duration, place func(producer, n int) (topic string, partition int32),
+) ([]time.Duration, error) {
 	var (
 		mu        sync.Mutex
 		latencies []time.Duration
@@ -56,12 +65,13 @@ func (l Load) OpenLoop(ctx context.Context, rate int, warmUp, duration time.Dura
 		values := makeValues(l.ValueBytes)
 		interval := time.Duration(l.Producers) * time.Second / time.Duration(rate)
 		due := begin.Add(interval * time.Duration(producer) / time.Duration(l.Producers))
-		for n := producer; due.Before(end) && failure.get() == nil; n++ {
+		for n := 0; due.Before(end) && failure.get() == nil; n++ {
 			if err := sleepUntil(ctx, due); err != nil {
 				return err
 			}
 			scheduled := due
-			record := &kgo.Record{Topic: l.Topic, Partition: int32(n % l.Partitions), Value: values[n%len(values)]}
+			topic, partition := place(producer, n)
+			record := &kgo.Record{Topic: topic, Partition: partition, Value: values[n%len(values)]}
 			client.Produce(ctx, record, func(_ *kgo.Record, err error) {
 				took := time.Since(scheduled)
 				failure.set(err)

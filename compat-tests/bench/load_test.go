@@ -1,7 +1,9 @@
 package bench
 
 import (
+	"context"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -34,6 +36,21 @@ func TestLoads(t *testing.T) {
 		t.Fatalf("open loop: %v, %v", took, err)
 	}
 	records += 30
+	tailing, end := context.WithCancel(t.Context())
+	var tail sync.WaitGroup
+	tail.Go(func() {
+		if err := load.Tail(tailing, topics); err != nil {
+			t.Errorf("tail: %v", err)
+		}
+	})
+	// Every partition of both topics has 5 of the 30 records.
+	took, err = load.Steady(t.Context(), topics, 100, 0, 300*time.Millisecond)
+	if err != nil || len(took) != 30 || !slices.IsSorted(took) {
+		t.Fatalf("steady: %v, %v", took, err)
+	}
+	end()
+	tail.Wait()
+	records += 15
 	took, err = load.ClosedLoop(t.Context(), 0, 200*time.Millisecond)
 	if err != nil || len(took) == 0 || !slices.IsSorted(took) {
 		t.Fatalf("closed loop: %v, %v", took, err)
