@@ -3,11 +3,13 @@ package postgres_test
 import (
 	"context"
 	"errors"
+	"os"
 	"slices"
 	"testing"
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
 
 	"github.com/streamhouse/streamhouse/internal/testdb"
 	"github.com/streamhouse/streamhouse/lease"
@@ -295,28 +297,49 @@ func TestTwoBuryAtOnce(t *testing.T) {
 	a.wantFree(t, by, terms)
 }
 
-// A server that starts has no locks, and nobody is dead for that.
+// A server that has started has no locks, and nobody is dead for that. One of whose
+// processes crashed starts anew too, and says that it has not.
 func TestARestartOfTheServerBuriesNobody(t *testing.T) {
-	server := testdb.StartPostgres(t)
-	url := server.Database()
-	a, _ := attend(t, url, 1)
-	by := open(t, url)
-	server.Kill()
-	server.Start()
-	if err := <-a.lost; !errors.Is(err, metadata.ErrUnavailable) {
-		t.Errorf("the attendance ended with %v", err)
+	for name, restart := range map[string]func(*testing.T, *testdb.PostgresServer, string){
+		"stopped": func(_ *testing.T, s *testdb.PostgresServer, _ string) { s.Restart() },
+		"killed":  func(_ *testing.T, s *testdb.PostgresServer, _ string) { s.Kill(); s.Start() },
+		"a process of it crashed": func(t *testing.T, _ *testdb.PostgresServer, url string) {
+			conn, err := pgx.Connect(t.Context(), url)
+			if err != nil {
+				t.Fatal(err)
+			}
+			backend, err := os.FindProcess(int(conn.PgConn().PID()))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := backend.Kill(); err != nil {
+				t.Fatal(err)
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			server := testdb.StartPostgres(t)
+			url := server.Database()
+			a, _ := attend(t, url, 1)
+			by := open(t, url)
+			restart(t, server, url)
+			if err := <-a.lost; !errors.Is(err, metadata.ErrUnavailable) {
+				t.Errorf("the attendance ended with %v", err)
+			}
+			var got metadata.Burial
+			err := errors.New("not asked")
+			for err != nil { // connections of the pool are of before
+				got, err = by.Bury(t.Context(), a.ID, a.Session, 0)
+			}
+			if got != metadata.NotBuried {
+				t.Fatalf("buried: %s", got)
+			}
+			// One that has not come back is found by a challenge.
+			if err := by.Challenge(t.Context(), a.ID, a.Session); err != nil {
+				t.Fatal(err)
+			}
+			a.wantBuried(t, by, time.Millisecond, metadata.BuriedMute)
+		})
 	}
-	var got metadata.Burial
-	err := errors.New("not asked")
-	for err != nil { // connections of the pool are of before
-		got, err = by.Bury(t.Context(), a.ID, a.Session, 0)
-	}
-	if got != metadata.NotBuried {
-		t.Fatalf("buried: %s", got)
-	}
-	// One that has not come back is found by a challenge.
-	if err := by.Challenge(t.Context(), a.ID, a.Session); err != nil {
-		t.Fatal(err)
-	}
-	a.wantBuried(t, by, time.Millisecond, metadata.BuriedMute)
 }
