@@ -170,6 +170,37 @@ func TestADeadAgentIsBuriedAtOnce(t *testing.T) {
 	}
 }
 
+// What was handed over to an agent that dies before it acquires is free with its
+// burial; what is handed over to it later, by who has not heard of it, is too.
+func TestSuccessorThatIsBuried(t *testing.T) {
+	url := testdb.Postgres(t)
+	a, _ := attend(t, url, 1)
+	by := open(t, url)
+	keys := createTopic(t, by, 2)
+	terms := acquireAll(t, by, "giver", keys)
+	handOver := func(term lease.Term) []lease.Term {
+		given, err := by.HandOver(t.Context(), "giver", time.Hour, []lease.Move{{Term: term, To: a.ID}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return given
+	}
+	if given := handOver(terms[0]); len(given) != 1 {
+		t.Fatalf("handed over %v", given)
+	}
+	a.proxy.Refuse(true)
+	a.proxy.CloseAll()
+	a.wantBuried(t, by, time.Hour, metadata.BuriedGone)
+	if given := handOver(terms[1]); len(given) != 0 {
+		t.Errorf("handed over to a buried agent: %v", given)
+	}
+	for i, next := range acquireAll(t, by, "third", keys) {
+		if want := []int32{2, 1}[i]; next.LeaderEpoch != want {
+			t.Errorf("%s: leader epoch %d, want %d", next.Key, next.LeaderEpoch, want)
+		}
+	}
+}
+
 // An agent that stands still holds its connections, and answers nothing.
 func TestAFrozenAgentIsBuriedWhenItDoesNotAnswer(t *testing.T) {
 	url := testdb.Postgres(t)
