@@ -21,22 +21,26 @@ const (
 	manyProducers  = 20
 	manyValueBytes = 100
 
-	trickle = manyTopics * manyPartitions // records a second: one in each partition
-	stream  = 10 * trickle
+	trickleRate = manyTopics * manyPartitions // records a second: one in each partition
+	streamRate  = 10 * trickleRate
+)
+
+// The scenarios of many agents, and the name of the only row of tables that have none of them.
+const (
+	trickle          = "trickle"
+	stream           = "stream"
+	trickleConsumers = "trickle-and-consumers"
+	nothing          = "idle"
+	manyLine         = cluster
 )
 
 // The quantities of many agents.
 const (
-	coreInStatements  = "%-of-a-core-in-statements"
-	walPerSecond      = "WAL-KiB/s"
-	updatesPerSecond  = "row-updates/s"
-	percentHOT        = "%-HOT"
-	deadRowsLeft      = "dead-rows"
-	manyLine          = "cluster" // the name of the one row of a table that has no others
-	trickleScenario   = "1-record/s-in-each"
-	streamScenario    = "10-records/s-in-each"
-	consumersScenario = "1-record/s-in-each,-and-consumers"
-	idleScenario      = "idle"
+	coreInStatements = "%-of-a-core-in-statements"
+	walPerSecond     = "WAL-KiB/s"
+	updatesPerSecond = "row-updates/s"
+	percentHOT       = "%-HOT"
+	deadRowsLeft     = "dead-rows"
 )
 
 // manyResults are the tables of many agents.
@@ -61,10 +65,8 @@ func newManyResults() manyResults {
 		return columns
 	}
 	statements := Table{
-		Title: "The statements of that, calls a second",
-		Columns: []Column{
-			{Unit: trickleScenario}, {Unit: streamScenario}, {Unit: consumersScenario}, {Unit: idleScenario},
-		},
+		Title:   "The statements of that, calls a second",
+		Columns: []Column{{Unit: trickle}, {Unit: stream}, {Unit: trickleConsumers}, {Unit: nothing}},
 	}
 	of := fmt.Sprintf("%d agents that lead %d partitions", manyAgents, manyTopics*manyPartitions)
 	return manyResults{
@@ -75,7 +77,7 @@ func newManyResults() manyResults {
 		steady: Table{
 			Title: of + ": what the database bears of steady load",
 			Note: fmt.Sprintf("By the database's own statistics: queries are the statements that pg_stat_statements counted. %d producers have %d partitions each, "+
-				"send records of %d bytes, and don't linger.", manyProducers, manyTopics*manyPartitions/manyProducers, manyValueBytes),
+				"send records of %d bytes, and don't linger. A trickle is one record a second in each partition, a stream is ten.", manyProducers, manyTopics*manyPartitions/manyProducers, manyValueBytes),
 			Columns: append(below(100), latencies...),
 		},
 		idle:       Table{Title: of + ": what the database bears without clients", Columns: below(5)},
@@ -152,26 +154,26 @@ func startCrowd(b *testing.B) crowd {
 func (r *manyResults) measure(b *testing.B) {
 	c := startCrowd(b)
 	ctx := b.Context()
-	if _, err := c.load.Steady(ctx, c.topics, trickle, 0, *warmUp); err != nil {
+	if _, err := c.load.Steady(ctx, c.topics, trickleRate, 0, *warmUp); err != nil {
 		b.Fatal(err)
 	}
-	b.Run(trickleScenario, func(b *testing.B) { r.measureSteady(b, c, trickleScenario, trickle) })
-	b.Run(streamScenario, func(b *testing.B) { r.measureSteady(b, c, streamScenario, stream) })
-	b.Run(consumersScenario, func(b *testing.B) {
+	b.Run(trickle, func(b *testing.B) { r.measureSteady(b, c, trickle, trickleRate) })
+	b.Run(stream, func(b *testing.B) { r.measureSteady(b, c, stream, streamRate) })
+	b.Run(trickleConsumers, func(b *testing.B) {
 		consuming, end := context.WithCancel(ctx)
 		var tail sync.WaitGroup
 		var err error
 		tail.Go(func() { err = c.load.Tail(consuming, c.topics) })
 		elapse(b, settleTime)
-		r.measureSteady(b, c, consumersScenario, trickle)
+		r.measureSteady(b, c, trickleConsumers, trickleRate)
 		end()
 		if tail.Wait(); err != nil {
 			b.Fatal(err)
 		}
 	})
-	b.Run(idleScenario, func(b *testing.B) {
+	b.Run(nothing, func(b *testing.B) {
 		elapse(b, statisticsTime)
-		values := r.use(b, c, idleScenario, func() { elapse(b, *manyIdle) })
+		values := r.use(b, c, nothing, func() { elapse(b, *manyIdle) })
 		add(b, &r.idle, manyLine, "", values)
 	})
 	b.Run("one-by-one", func(b *testing.B) {
