@@ -27,6 +27,10 @@ type pace struct {
 }
 
 const (
+	// bulkBytes is the size from which on a buffer waits for the budget of uploads
+	// alone: by then commits are few for what they carry, and producers that send
+	// as fast as they are answered would be slowed down.
+	bulkBytes   = 256 << 10
 	commitBurst = 8 // commits that are made at once after a quiet time
 	// vainWaits is how many waits in a row show for how many requests it is vain
 	// to wait. With fewer, chance would show it.

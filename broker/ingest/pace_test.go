@@ -2,6 +2,7 @@ package ingest_test
 
 import (
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -76,7 +77,7 @@ func TestSteadyLoadOfManyIsSpacedByTheNumberOfAgents(t *testing.T) {
 
 // closedLoop is a producer with one batch in flight. It returns how many were
 // answered in each of the spans of time.
-func closedLoop(t *testing.T, r *rig, partition int32, spans int, span time.Duration) []int {
+func closedLoop(t *testing.T, r *rig, partition int32, size, spans int, span time.Duration) []int {
 	answered := make([]int, spans)
 	begun := time.Now()
 	for i := int32(0); ; i++ {
@@ -84,7 +85,7 @@ func closedLoop(t *testing.T, r *rig, partition int32, spans int, span time.Dura
 		if at >= spans {
 			return answered
 		}
-		await(t, r.add(partition, one(t, int64(partition), i, 100)))
+		await(t, r.add(partition, one(t, int64(partition), i, size)))
 		answered[at]++
 		<-time.After(200 * time.Microsecond) // the client and the network
 	}
@@ -99,7 +100,7 @@ func TestProducersWithNobodyToWaitForAreNotSpaced(t *testing.T) {
 				for p := range producers {
 					loops.Go(func() {
 						const full = int(time.Second / (commitTime + 200*time.Microsecond))
-						answered := closedLoop(t, r, p, 4, time.Second)
+						answered := closedLoop(t, r, p, 100, 4, time.Second)
 						// It takes vainWaits of 144 ms to see that they are all.
 						if last := answered[3]; last < full*9/10 {
 							t.Errorf("%d were answered in each second, alone it would be %d", answered, full)
@@ -118,7 +119,7 @@ func TestSpacingComesAndGoesWithOthers(t *testing.T) {
 		r := among(newRig(t, nil), 10)
 		var loop sync.WaitGroup
 		var answered []int
-		loop.Go(func() { answered = closedLoop(t, r, 1000, 6, time.Second) })
+		loop.Go(func() { answered = closedLoop(t, r, 1000, 100, 6, time.Second) })
 		<-time.After(2 * time.Second)
 		before := r.commitCount()
 		steadyLoad(t, r, 100, 2*time.Second, 200*time.Millisecond)
@@ -128,6 +129,27 @@ func TestSpacingComesAndGoesWithOthers(t *testing.T) {
 		loop.Wait()
 		if answered[5] < 250 {
 			t.Errorf("%d were answered in each second, with others only in the third and fourth", answered)
+		}
+		r.check()
+	})
+}
+
+func TestBulkIsNotSpaced(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := among(newRig(t, nil), 10)
+		const producers, seconds = 8, 5
+		var loops sync.WaitGroup
+		answered := make([][]int, producers)
+		for p := range answered {
+			loops.Go(func() { answered[p] = closedLoop(t, r, int32(1000+p), 64<<10, seconds, time.Second) })
+		}
+		steadyLoad(t, r, 20, seconds*time.Second, 200*time.Millisecond)
+		loops.Wait()
+		for p, n := range answered {
+			// Spaced by 144 ms, it would be 7.
+			if slices.Min(n) < 14 {
+				t.Errorf("%d batches of producer %d were answered in each second", n, p)
+			}
 		}
 		r.check()
 	})

@@ -50,7 +50,8 @@ type decision struct {
 // decide is the flush policy for a buffer that is not full; a full one becomes an
 // object at once. In this order:
 //
-//   - A buffer waits for the pace of commits (pace), but no longer than MaxLinger.
+//   - A buffer waits for the pace of commits (pace), until it is of bulkBytes, and
+//     no longer than MaxLinger.
 //   - A small buffer goes inline as soon as nothing is in front of it. While a
 //     commit is, it waits for that and for nothing else: a lone producer is
 //     answered as soon as its own commit lands, many are grouped by the commits
@@ -66,7 +67,7 @@ func (c *Config) decide(v view) decision {
 	switch {
 	case v.bytes == 0:
 		return decision{}
-	case v.commitWait > 0 && v.age < c.MaxLinger && !v.hurried:
+	case v.commitWait > 0 && v.bytes < bulkBytes && v.age < c.MaxLinger && !v.hurried:
 		return decision{after: min(v.commitWait, c.MaxLinger-v.age)}
 	case small && v.inlineWait == 0 && v.committing:
 		return decision{}

@@ -26,6 +26,7 @@ func TestDecide(t *testing.T) {
 		"small behind a commit needs no inline budget":                  {view{bytes: 1, slot: true, inlineWait: 7 * ms, putWait: 9 * ms, committing: true}, decision{after: 9 * ms}},
 		"small waits for the pace of commits":                           {view{bytes: 1, slot: true, commitWait: 7 * ms}, decision{after: 7 * ms}},
 		"large waits for the pace of commits":                           {view{bytes: 16385, slot: true, commitWait: 7 * ms}, decision{after: 7 * ms}},
+		"bulk does not":                                                 {view{bytes: bulkBytes, slot: true, commitWait: 7 * ms}, decision{flush: true}},
 		"nothing waits for that longer than the linger":                 {view{bytes: 1, slot: true, commitWait: 7 * ms, age: 246 * ms}, decision{after: 4 * ms}},
 		"after the linger the pace is no matter":                        {view{bytes: 1, slot: true, commitWait: 7 * ms, age: 250 * ms}, decision{flush: true, kind: inline}},
 		"a hurry does not care for the pace":                            {view{bytes: 1, slot: true, commitWait: 7 * ms, hurried: true}, decision{flush: true, kind: inline}},
