@@ -293,6 +293,22 @@ func TestWhoIsNotBuried(t *testing.T) {
 	}
 }
 
+// A server that ends idle sessions leaves the sign of life alone, which is idle.
+func TestTheSignOfLifeMayBeIdle(t *testing.T) {
+	url := testdb.Postgres(t) + "&idle_session_timeout=100ms"
+	a, _ := attend(t, url, 1)
+	idle, err := pgx.Connect(t.Context(), url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := idle.WaitForNotification(t.Context()); err == nil {
+		t.Fatal("the server has ended no session")
+	}
+	if got := a.bury(t, open(t, url), time.Hour); got != metadata.NotBuried {
+		t.Errorf("buried: %s", got)
+	}
+}
+
 func TestTwoBuryAtOnce(t *testing.T) {
 	url := testdb.Postgres(t)
 	a, terms := attend(t, url, 10)
