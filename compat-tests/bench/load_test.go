@@ -36,11 +36,11 @@ func TestLoads(t *testing.T) {
 		t.Fatalf("open loop: %v, %v", took, err)
 	}
 	records += 30
-	tailing, end := context.WithCancel(t.Context())
-	var tail sync.WaitGroup
-	tail.Go(func() {
-		if err := load.Tail(tailing, topics); err != nil {
-			t.Errorf("tail: %v", err)
+	consuming, end := context.WithCancel(t.Context())
+	var consumers sync.WaitGroup
+	consumers.Go(func() {
+		if err := load.Consume(consuming, "group", topics); err != nil {
+			t.Errorf("consume: %v", err)
 		}
 	})
 	// Every partition of both topics has 5 of the 30 records.
@@ -49,7 +49,7 @@ func TestLoads(t *testing.T) {
 		t.Fatalf("steady: %v, %v", took, err)
 	}
 	end()
-	tail.Wait()
+	consumers.Wait()
 	records += 15
 	took, err = load.ClosedLoop(t.Context(), 0, 200*time.Millisecond)
 	if err != nil || len(took) == 0 || !slices.IsSorted(took) {

@@ -2,7 +2,6 @@ package bench
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -19,28 +18,23 @@ func (l Load) Steady(ctx context.Context, topics []string, rate int, warmUp, dur
 	})
 }
 
-// Tail consumes from the ends of all partitions of the topics with as many clients as there are producers, until ctx
-// ends.
-func (l Load) Tail(ctx context.Context, topics []string) error {
-	return l.forEachProducer(func(client *kgo.Client, consumer int) error {
-		mine := map[string]map[int32]kgo.Offset{}
-		for i, topic := range topics {
-			mine[topic] = map[int32]kgo.Offset{}
-			for partition := range l.Partitions {
-				if (partition*len(topics)+i)%l.Producers == consumer {
-					mine[topic][int32(partition)] = kgo.NewOffset().AtEnd()
-				}
-			}
-		}
-		client.AddConsumePartitions(mine)
+// Consume consumes the topics, from their ends, as one group with as many members as there are producers, which commit
+// what they have consumed every five seconds, until ctx ends.
+func (l Load) Consume(ctx context.Context, group string, topics []string) error {
+	return l.forEachProducer(func(client *kgo.Client, _ int) error {
 		for {
 			fetches := client.PollFetches(ctx)
 			if ctx.Err() != nil {
 				return nil
 			}
-			if err := fetches.Err(); err != nil && !errors.Is(err, context.Canceled) {
+			if err := fetches.Err(); err != nil {
 				return fmt.Errorf("consume: %w", err)
 			}
 		}
-	})
+	},
+		kgo.ConsumerGroup(group),
+		kgo.ConsumeTopics(topics...),
+		kgo.ConsumeResetOffset(kgo.NewOffset().AtEnd()),
+		kgo.AutoCommitInterval(5*time.Second),
+	)
 }

@@ -21,6 +21,8 @@ const (
 	manyProducers  = 20
 	manyValueBytes = 100
 
+	joinTime = 15 * time.Second // a group's first assignment, and its commits after that
+
 	trickleRate = manyTopics * manyPartitions // records a second: one in each partition
 	streamRate  = 10 * trickleRate
 )
@@ -77,7 +79,8 @@ func newManyResults() manyResults {
 		steady: Table{
 			Title: of + ": what the database bears of steady load",
 			Note: fmt.Sprintf("By the database's own statistics: queries are the statements that pg_stat_statements counted. %d producers have %d partitions each, "+
-				"send records of %d bytes, and don't linger. A trickle is one record a second in each partition, a stream is ten.", manyProducers, manyTopics*manyPartitions/manyProducers, manyValueBytes),
+				"send records of %d bytes, and don't linger. A trickle is one record a second in each partition, a stream is ten. "+
+				"Consumers are one group of as many members, which commit every 5 s.", manyProducers, manyTopics*manyPartitions/manyProducers, manyValueBytes),
 			Columns: append(below(100), latencies...),
 		},
 		idle:       Table{Title: of + ": what the database bears without clients", Columns: below(5)},
@@ -161,13 +164,13 @@ func (r *manyResults) measure(b *testing.B) {
 	b.Run(stream, func(b *testing.B) { r.measureSteady(b, c, stream, streamRate) })
 	b.Run(trickleConsumers, func(b *testing.B) {
 		consuming, end := context.WithCancel(ctx)
-		var tail sync.WaitGroup
+		var members sync.WaitGroup
 		var err error
-		tail.Go(func() { err = c.load.Tail(consuming, c.topics) })
-		elapse(b, settleTime)
+		members.Go(func() { err = c.load.Consume(consuming, "many", c.topics) })
+		elapse(b, joinTime)
 		r.measureSteady(b, c, trickleConsumers, trickleRate)
 		end()
-		if tail.Wait(); err != nil {
+		if members.Wait(); err != nil {
 			b.Fatal(err)
 		}
 	})
