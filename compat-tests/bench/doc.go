@@ -1,6 +1,6 @@
 // Package bench measures agents from outside, through the listener that clients use: latency, throughput, CPU, memory
 // and queries of both deployments, and what consumer groups cost them, with Apache Kafka on the same machine in the same
-// run as the yardstick.
+// run as the yardstick; and what many agents ask of one database, by the database's own statistics.
 //
 //	make bench [BENCHFLAGS='-markdown /path/of/a/file']
 //	go test -run '^$' -bench EndToEnd/throughput -benchtime 1x ./bench
