@@ -78,10 +78,9 @@ var mixFaults = map[string]mixFault{
 }
 
 // befall has faults begin within seconds of each other, and returns when all are over and all agents serve.
-func (m *faultMix) befall(t *testing.T, r *mixRound, faults []string, length time.Duration) {
+func (m *faultMix) befall(t *testing.T, faults []string, length time.Duration) {
 	t.Helper()
 	ctx := deadline(t, 5*time.Minute)
-	r.silences.begin()
 	victims := m.random.Perm(len(m.agents))
 	var done sync.WaitGroup
 	for i, name := range faults {
@@ -101,7 +100,6 @@ func (m *faultMix) befall(t *testing.T, r *mixRound, faults []string, length tim
 	for i := range m.agents {
 		m.revive(ctx, t, i)
 	}
-	m.silent(faults, r.silences.longest())
 }
 
 // stamp is the time as agents log it.

@@ -163,7 +163,7 @@ func (r *mixRound) impatient(ctx context.Context, random *rand.Rand) {
 func (r *mixRound) settle(t *testing.T) {
 	t.Helper()
 	ctx := deadline(t, mixRecovery)
-	r.silences.begin()
+	r.silences.listen()
 	for {
 		silent := r.silences.silent()
 		if len(silent) == 0 {
@@ -326,19 +326,28 @@ type silences struct {
 	mu      sync.Mutex
 	last    []time.Time // by partition: the last acknowledgement, or the beginning
 	worst   []time.Duration
-	unheard []bool // since the beginning
+	unheard []bool // since listen
 }
 
 func newSilences(partitions int32) *silences {
 	return &silences{last: make([]time.Time, partitions), worst: make([]time.Duration, partitions), unheard: make([]bool, partitions)}
 }
 
-// begin forgets what was.
+// begin forgets how long silences were.
 func (s *silences) begin() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for p := range s.last {
-		s.last[p], s.worst[p], s.unheard[p] = time.Now(), 0, true
+		s.last[p], s.worst[p] = time.Now(), 0
+	}
+}
+
+// listen has silent return all partitions, until they acknowledge something.
+func (s *silences) listen() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for p := range s.unheard {
+		s.unheard[p] = true
 	}
 }
 
@@ -350,7 +359,7 @@ func (s *silences) acked(partition int32) {
 	s.last[partition], s.unheard[partition] = now, false
 }
 
-// silent returns the partitions that have acknowledged nothing since the beginning.
+// silent returns the partitions that have acknowledged nothing since listen.
 func (s *silences) silent() (partitions []int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

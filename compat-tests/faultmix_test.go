@@ -51,11 +51,10 @@ func TestFaultMixSmall(t *testing.T) {
 	t.Parallel()
 	m := startMix(t, smallMix, harness.FastStores(t), seed(t))
 	r := m.startRound(t)
-	for _, faults := range [][]string{{"kill"}, {"cut from postgres", "lose answers of postgres"}, {"fail stored uploads", "drain"}} {
-		r.settle(t)
-		m.befall(t, r, faults, smallMix.lease+time.Second)
-	}
 	r.settle(t)
+	for _, faults := range [][]string{{"kill"}, {"cut from postgres", "lose answers of postgres"}, {"fail stored uploads", "drain"}} {
+		m.period(t, r, faults, smallMix.lease+time.Second, 0)
+	}
 	r.finish(t)
 	m.report(t)
 }
@@ -77,13 +76,9 @@ func TestFaultMix(t *testing.T) {
 	defer m.report(t)
 	for time.Since(m.begun) < length && !t.Failed() {
 		r := m.startRound(t)
-		for r.settle(t); time.Since(r.begun) < m.size.topicLife && !t.Failed(); r.settle(t) {
-			next := time.NewTimer(mixPeriod)
-			m.befall(t, r, m.choose(), m.length())
-			select {
-			case <-next.C:
-			case <-t.Context().Done():
-			}
+		r.settle(t)
+		for time.Since(r.begun) < m.size.topicLife && time.Since(m.begun) < length && !t.Failed() {
+			m.period(t, r, m.choose(), m.length(), mixPeriod)
 		}
 		r.finish(t)
 	}
@@ -184,8 +179,23 @@ func (m *faultMix) report(t *testing.T) {
 	}
 }
 
-// silent takes note of the longest silence of a period.
-func (m *faultMix) silent(faults []string, longest time.Duration) {
+// period has faults befall the cluster, and returns when all goes on again, and least has passed.
+func (m *faultMix) period(t *testing.T, r *mixRound, faults []string, length, least time.Duration) {
+	t.Helper()
+	next := time.NewTimer(least)
+	defer next.Stop()
+	r.silences.begin()
+	m.befall(t, faults, length)
+	select {
+	case <-next.C:
+	case <-t.Context().Done():
+	}
+	r.settle(t)
+	m.noteSilence(faults, r.silences.longest())
+}
+
+// noteSilence takes note of the longest silence of a period.
+func (m *faultMix) noteSilence(faults []string, longest time.Duration) {
 	name := strings.Join(faults, ", ")
 	switch {
 	case len(faults) == 0:
