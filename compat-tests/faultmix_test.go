@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 
@@ -170,12 +171,36 @@ func (m *faultMix) report(t *testing.T) {
 	for _, a := range m.agents {
 		m.counts.add(int(a.S3.FailedUploads()), "uploads that were stored and answered with an error")
 	}
+	m.countOutcomes(t)
 	m.counts.log(t)
 	for _, faults := range slices.Sorted(maps.Keys(m.silences)) {
 		all := m.silences[faults]
 		slices.Sort(all)
 		t.Logf("longest silence of a partition: %s: median %s, worst %s of %d periods", faults,
 			all[len(all)/2].Round(time.Millisecond), all[len(all)-1].Round(time.Millisecond), len(all))
+	}
+}
+
+// countOutcomes counts what the database decided of batches. It keeps that for a day.
+func (m *faultMix) countOutcomes(t *testing.T) {
+	t.Helper()
+	ctx := deadline(t, mixRecovery)
+	database := m.connect(ctx, t)
+	defer database.Close(ctx)
+	rows, err := database.Query(ctx, `
+SELECT (ARRAY['committed', 'duplicate', 'fenced', 'unknown partition', 'out of order sequence', 'invalid producer epoch', 'object claimed'])[o.outcome + 1], count(*)::int
+FROM objects, unnest(results[1:cardinality(results) / 4]) AS o(outcome) GROUP BY o.outcome`)
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	var outcome string
+	var n int
+	if _, err := pgx.ForEachRow(rows, []any{&outcome, &n}, func() error {
+		m.counts.add(n, "batches that the database found: %s", outcome)
+		return nil
+	}); err != nil {
+		t.Error(err)
 	}
 }
 
