@@ -268,7 +268,9 @@ func (a *Agent) watchClock(ctx context.Context) error {
 		case <-tick.C:
 		}
 		now := time.Now()
-		if still := now.Sub(last); still > maxStandstill {
+		// The monotonic clock stands still too while a machine is suspended. A wall
+		// clock that was set costs a renewal.
+		if still := max(now.Sub(last), now.Round(0).Sub(last.Round(0))); still > maxStandstill {
 			a.cfg.Doubt()
 			signal(a.beatNow)
 			a.metrics.failures.WithLabelValues("standstill").Inc()
