@@ -20,15 +20,16 @@ import (
 
 // mixFault is a kind of fault. run has it befall an agent, or what all agents share, and returns when it is over.
 type mixFault struct {
-	run   func(context.Context, *strike)
-	alone bool // no other fault goes with it
+	run    func(context.Context, *strike)
+	shared bool // it befalls no one agent
+	alone  bool // no other fault goes with it
 }
 
 // strike is one fault as it happens.
 type strike struct {
 	*faultMix
 	t      *testing.T
-	victim int // an agent that no other fault befalls meanwhile
+	victim int // an agent that no other fault befalls meanwhile; means nothing to a shared fault
 	random *rand.Rand
 	length time.Duration
 }
@@ -40,7 +41,7 @@ var mixFaults = map[string]mixFault{
 	"kill":            {run: killAgent},
 	"freeze":          {run: freezeAgent},
 	"drain":           {run: drainAgent},
-	"rolling restart": {run: rollAgents, alone: true},
+	"rolling restart": {run: rollAgents, shared: true, alone: true},
 
 	"cut from postgres":          {run: link(func(a *harness.LinkedAgent) { a.Postgres.Cut() })},
 	"cut from s3":                {run: link(func(a *harness.LinkedAgent) { a.S3.Cut() })},
@@ -58,19 +59,19 @@ var mixFaults = map[string]mixFault{
 	"lose answers of postgres":   {run: loseAnswers},
 	"reset connections":          {run: resetConnections},
 
-	"restart postgres": {run: func(_ context.Context, s *strike) { s.postgres.Restart() }},
-	"kill postgres":    {run: func(_ context.Context, s *strike) { s.postgres.Kill(); s.postgres.Start() }},
-	"freeze postgres": {run: func(ctx context.Context, s *strike) {
+	"restart postgres": {shared: true, run: func(_ context.Context, s *strike) { s.postgres.Restart() }},
+	"kill postgres":    {shared: true, run: func(_ context.Context, s *strike) { s.postgres.Kill(); s.postgres.Start() }},
+	"freeze postgres": {shared: true, run: func(ctx context.Context, s *strike) {
 		s.postgres.Pause()
 		defer s.postgres.Resume()
 		pause(ctx, s.length)
 	}},
-	"kill s3": {run: func(ctx context.Context, s *strike) {
+	"kill s3": {shared: true, run: func(ctx context.Context, s *strike) {
 		s.bucket.Kill()
 		defer s.bucket.Start()
 		pause(ctx, s.length)
 	}},
-	"freeze s3": {run: func(ctx context.Context, s *strike) {
+	"freeze s3": {shared: true, run: func(ctx context.Context, s *strike) {
 		s.bucket.Pause()
 		defer s.bucket.Resume()
 		pause(ctx, s.length)
@@ -87,12 +88,16 @@ func (m *faultMix) befall(t *testing.T, faults []string, length time.Duration) {
 		s := &strike{faultMix: m, t: t, victim: victims[i], random: rand.New(rand.NewPCG(m.random.Uint64(), 0)), length: length}
 		later := time.Duration(0)
 		if i > 0 {
-			later = time.Duration(s.random.Int64N(int64(length)))
+			later = time.Duration(s.random.Int64N(int64(length) / 2))
 		}
 		done.Go(func() {
 			pause(ctx, later)
 			m.counts.add(1, "fault: %s", name)
-			t.Logf("%s %s: agent %s, %s", stamp(), name, s.agent().ID(), length.Round(time.Millisecond))
+			if mixFaults[name].shared {
+				t.Logf("%s %s, %s", stamp(), name, length.Round(time.Millisecond))
+			} else {
+				t.Logf("%s %s: agent %s, %s", stamp(), name, s.agent().ID(), length.Round(time.Millisecond))
+			}
 			mixFaults[name].run(ctx, s)
 		})
 	}

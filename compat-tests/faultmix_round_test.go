@@ -196,6 +196,7 @@ func (r *mixRound) finish(t *testing.T) {
 	r.awaitGroups(ctx, t, admin, ends)
 	r.stopConsuming()
 	await(deadline(t, mixRecovery), t, "the consumers", &r.consuming)
+	r.mix.awaitListed(deadline(t, mixRecovery), t, client)
 	r.readLogs(deadline(t, mixRecovery), t, client, ends)
 
 	history := r.recorder.History()
@@ -215,6 +216,22 @@ func (r *mixRound) finish(t *testing.T) {
 	}
 }
 
+// awaitListed returns when the client knows all agents. One that had lost the bucket takes its time.
+func (m *faultMix) awaitListed(ctx context.Context, t *testing.T, client *kgo.Client) {
+	t.Helper()
+	for {
+		listed, err := wire.Brokers(ctx, client)
+		if err == nil && len(listed) == len(m.nodes) {
+			return
+		}
+		if ctx.Err() != nil {
+			t.Errorf("%s only the agents %v of %v are listed (%v)", stamp(), listed, m.nodes, err)
+			return
+		}
+		pause(ctx, 200*time.Millisecond)
+	}
+}
+
 // readLogs reads all partitions from each agent.
 func (r *mixRound) readLogs(ctx context.Context, t *testing.T, client *kgo.Client, ends kadm.ListedOffsets) {
 	t.Helper()
@@ -226,6 +243,7 @@ func (r *mixRound) readLogs(ctx context.Context, t *testing.T, client *kgo.Clien
 				log, err := wire.Fetch(ctx, client, r.mix.nodes[i], r.topic, o.Partition, o.Offset)
 				if err != nil {
 					t.Error(err)
+					return
 				}
 				r.recorder.Log(check.Log{
 					Agent: r.mix.agent(i), Partition: o.Partition, End: o.Offset, Invoked: invoked, Records: r.observe(log.Records),

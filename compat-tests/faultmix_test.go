@@ -64,10 +64,14 @@ func TestFaultMixSmall(t *testing.T) {
 // more, several at once, while clients of all kinds work. CHAOS_SEED chooses the faults. Topics take turns, each with a
 // history of its own that is checked when all is well again.
 func TestFaultMix(t *testing.T) {
-	length, err := time.ParseDuration(os.Getenv("CHAOS_DURATION"))
-	if err != nil {
+	wanted := os.Getenv("CHAOS_DURATION")
+	if wanted == "" {
 		t.Log("runs with CHAOS_DURATION=10m (make chaos)")
 		return
+	}
+	length, err := time.ParseDuration(wanted)
+	if err != nil {
+		t.Fatal(err)
 	}
 	seed := uint64(environmentInt(t, "CHAOS_SEED", int(rand.Uint32())))
 	database, bucket := testdb.StartPostgres(t), testdb.StartS3(t)
