@@ -3,19 +3,25 @@ package process
 import (
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"time"
 )
 
-// FreeAddress returns a loopback address on which nothing listens. It is for servers that must keep their address over
-// restarts, which a listener on port 0 can't.
+// FreeAddress returns a loopback address on which nothing listens, below the range that outgoing connections draw their
+// ports from. It is for servers that must keep their address over restarts, which a listener on port 0 can't.
 func FreeAddress() (string, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", fmt.Errorf("find a free port: %w", err)
+	const low, high = 10000, 20000
+	var failure error
+	for range 100 {
+		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", low+rand.IntN(high-low)))
+		if err == nil {
+			defer l.Close()
+			return l.Addr().String(), nil
+		}
+		failure = err
 	}
-	defer l.Close()
-	return l.Addr().String(), nil
+	return "", fmt.Errorf("find a free port: %w", failure)
 }
 
 // Await calls ready every 20 ms until it returns nil. It gives up with ready's last error when ctx ends, and at once
