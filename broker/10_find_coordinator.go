@@ -19,6 +19,7 @@ const groupCoordinator = 0
 // agents agree on it but for the age of their views, so the view is a fresh one.
 // Transactional ids and share groups (KIP-932) are refused.
 func (b *Broker) findCoordinator(_ context.Context, req *protocol.Request) protocol.Reply {
+	b.departure.note() // its client is not where it is to be yet
 	r := req.Body.(*kmsg.FindCoordinatorRequest)
 	resp := r.ResponseKind().(*kmsg.FindCoordinatorResponse)
 	return protocol.Later(func(ctx context.Context) kmsg.Response {

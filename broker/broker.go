@@ -50,6 +50,7 @@ type Broker struct {
 	Parts
 	producerIDs *idBlock
 	departure   *departure
+	members     members
 }
 
 // New returns a broker; Routes are its handlers.

@@ -29,9 +29,11 @@ func newDeparture() *departure {
 // once the leases are gone, with the agents that lead now: long polls at once.
 func (b *Broker) Leave() { b.departure.begin() }
 
-// AwaitMoved returns when nothing was asked for quiet of what other agents are to
-// be asked, or when ctx ends.
+// AwaitMoved returns when all members of groups know that they have moved, and
+// nothing was asked for quiet of what other agents are to be asked; or when ctx ends.
 func (b *Broker) AwaitMoved(ctx context.Context, quiet time.Duration) {
+	b.members.await(ctx)
+	b.departure.note() // who was just told looks around
 	timer := time.NewTimer(quiet)
 	defer timer.Stop()
 	for {

@@ -53,8 +53,9 @@ func (m *Manager) Retire(ctx context.Context) (resume func()) {
 // and frees those that have none. It waits for nothing that is done under them:
 // callers drain first. The errors are in the order of the leases, and say what
 // became of each: a *HeldByOtherError names the successor that leads now;
-// ErrReleased: the lease is free; ErrTaken: it was another's already; any other
-// leaves it open, and asking for the lease again finds out.
+// ErrReleased: the lease is free; ErrTaken: it was another's already, or its
+// successor has ended; any other leaves it open. After these, asking for the lease
+// again finds out.
 func (m *Manager) HandOver(ctx context.Context, reason HandoverReason, leases []*Lease, to Successor) []error {
 	var (
 		moves   []Move

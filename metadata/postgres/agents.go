@@ -49,8 +49,12 @@ func (s *Store) Attend(ctx context.Context, agentID string, session uuid.UUID, s
 	}
 	var registered int64
 	err = run(ctx, conn, []sqlstore.Stmt{{
-		SQL: `UPDATE agents SET attended_session = $2, attended_server = pg_postmaster_start_time(), heartbeat_at = ` + dialect{}.Now() + `
-			WHERE agent_id = $1 AND session = $2`,
+		SQL: `WITH attended AS (
+				UPDATE agents SET attended_session = $2, heartbeat_at = greatest(` + dialect{}.Now() + `, challenged_at)
+				WHERE agent_id = $1 AND session = $2 RETURNING agent_id
+			)
+			INSERT INTO attendances (agent_id, session, server) SELECT agent_id, $2, pg_postmaster_start_time() FROM attended
+			ON CONFLICT (agent_id) DO UPDATE SET session = excluded.session, server = excluded.server`,
 		Args:     []any{agentID, session[:]},
 		Affected: &registered,
 	}})
