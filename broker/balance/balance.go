@@ -122,6 +122,8 @@ func (l *Loop) doWithout(ctx context.Context, failing time.Duration) {
 	bounded, cancel := context.WithTimeout(ctx, handOverLimit)
 	defer cancel()
 	defer l.Leases.Retire(bounded)()
+	l.Bucket.giveUp()
+	defer l.Bucket.forgive()
 	l.HandOver(bounded, lease.ForBucket, l.Leases.Leases())
 	l.Leave(true)
 	defer l.Leave(false)
@@ -129,7 +131,6 @@ func (l *Loop) doWithout(ctx context.Context, failing time.Duration) {
 	if ctx.Err() != nil {
 		return
 	}
-	l.Bucket.forgive()
 	l.Log.Info("acquiring leases again", "after", time.Since(begun).Round(time.Millisecond).String(), "probe", err)
 }
 

@@ -12,8 +12,8 @@
 // # Bucket
 //
 // An agent that has not uploaded anything for a while, though it tried, gives up
-// all that it leads, and acquires nothing until a probe of the bucket succeeds, or
-// some time has passed. Small flushes that stay in the metadata store do not hide
+// all that it leads, fails at once the uploads that its partitions wait for, and
+// acquires nothing until a probe of the bucket succeeds, or some time has passed. Small flushes that stay in the metadata store do not hide
 // it: only uploads count. It gives up only if another agent leads something: where
 // the bucket is away for all, they give up one after the other, and the last one
 // keeps what it has, so that small flushes go on.
