@@ -65,6 +65,15 @@ func newAgent(id, dir string, env, flags []string) (*Agent, error) {
 	return &Agent{binary: binary, id: id, dir: dir, flags: flags, env: env, address: address, admin: admin}, nil
 }
 
+// Use has later starts run another binary, with env added to the environment.
+func (a *Agent) Use(binary string, env ...string) {
+	a.binary = binary
+	a.env = append(slices.Clip(a.env), env...)
+}
+
+// ID is the agent's id.
+func (a *Agent) ID() string { return a.id }
+
 // Address is host:port of the Kafka listener.
 func (a *Agent) Address() string { return a.address }
 
