@@ -71,7 +71,7 @@ func (a *Agent) Use(binary string, env ...string) {
 	a.env = append(slices.Clip(a.env), env...)
 }
 
-// ID is the agent's id.
+// ID is its agent_id.
 func (a *Agent) ID() string { return a.id }
 
 // Address is host:port of the Kafka listener.
@@ -100,7 +100,7 @@ func (a *Agent) Launch(ctx context.Context) error {
 	// The agent lives until Stop or Kill, not until ctx ends.
 	cmd := exec.CommandContext(context.WithoutCancel(ctx), a.binary, args...)
 	cmd.Env = append(foreignEnvironment(), a.env...)
-	p, err := process.Start("agent "+a.id, cmd, filepath.Join(a.dir, a.id+".log"))
+	p, err := process.Start("agent "+a.id, cmd, a.LogPath())
 	if err != nil {
 		return err
 	}
@@ -139,6 +139,9 @@ func (a *Agent) Kill() error { return a.process.Kill() }
 
 // Exited returns nil while the agent runs, and how it ended afterwards.
 func (a *Agent) Exited() error { return a.process.Exited() }
+
+// LogPath is the file that the agent logs to, over all its runs. It goes with the test.
+func (a *Agent) LogPath() string { return filepath.Join(a.dir, a.id+".log") }
 
 // LogTail returns the end of the agent's log, over all its runs.
 func (a *Agent) LogTail() string { return a.process.LogTail() }
