@@ -5,16 +5,26 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net"
+	"sync/atomic"
 	"time"
 )
 
-// FreeAddress returns a loopback address on which nothing listens, below the range that outgoing connections draw their
-// ports from. It is for servers that must keep their address over restarts, which a listener on port 0 can't.
+// lowPort and highPort bound the ports of FreeAddress: they are below those that outgoing connections have.
+const lowPort, highPort = 10000, 20000
+
+// nextPort counts the ports that were tried. It begins anywhere, since tests run in several processes at once.
+var nextPort = func() *atomic.Int64 {
+	n := new(atomic.Int64)
+	n.Store(rand.Int64N(highPort - lowPort))
+	return n
+}()
+
+// FreeAddress returns a loopback address on which nothing listens, each time another one. It is for servers that must
+// keep their address over restarts, which a listener on port 0 can't.
 func FreeAddress() (string, error) {
-	const low, high = 10000, 20000
 	var failure error
 	for range 100 {
-		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", low+rand.IntN(high-low)))
+		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", lowPort+nextPort.Add(1)%(highPort-lowPort)))
 		if err == nil {
 			defer l.Close()
 			return l.Addr().String(), nil
