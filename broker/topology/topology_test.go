@@ -270,6 +270,18 @@ func TestLeaderIsTheHolderWhileItIsHeardOf(t *testing.T) {
 	r.source.agents = []metadata.Agent{agent(1, 0), agent(2, 0)}
 	expect(r.apply(metadata.Topology{}), k, 1, 8)
 
+	// One that others are to be asked instead of.
+	one, two := agent(1, 0), agent(2, 0)
+	one.Session, two.Session = id(11), id(12)
+	r.source.agents = []metadata.Agent{one, two}
+	s = r.apply(metadata.Topology{})
+	without := s.Without([]uuid.UUID{one.Session})
+	expect(without, k, 2, 8)
+	if len(without.Agents()) != 1 || s.Without([]uuid.UUID{id(13)}) != s {
+		t.Errorf("listed without one: %v", without.Agents())
+	}
+	expect(s, k, 1, 8)
+
 	// Those that are not heard of are better than nobody.
 	r.source.agents = []metadata.Agent{agent(2, fresh)}
 	expect(r.apply(metadata.Topology{}), k, 2, 8)
