@@ -46,6 +46,7 @@ var faultScenarios = []faultScenario{
 	{name: "S3 away", row: "S3 down", make: uploadingAgents, once: stopS3},
 	{name: "S3 slow, and errors for uploads that arrived", row: "S3 5xx after storing", make: uploadingAgents, once: failS3},
 	{name: "clocks apart by minutes", row: "Clock ±minutes", long: true, make: skewedAgents, once: killEach},
+	{name: "clock of the database steps", row: "Clock ±minutes", long: true, make: steppedPostgres, once: stepClock},
 	{name: "an older release beside this one", row: "Mixed versions", long: true, make: olderAgents, once: upgrade},
 }
 
@@ -92,6 +93,7 @@ type faultRun struct {
 	agents   []*harness.LinkedAgent
 	stores   harness.Stores
 	postgres *testdb.PostgresServer // nil if it is not the test's own
+	clock    string                 // the file that has its shift, if it can be stepped
 }
 
 func startFaultRun(t *testing.T, agents []*harness.LinkedAgent, stores harness.Stores, options ...kgo.Opt) *faultRun {
