@@ -210,10 +210,11 @@ func rendezvous(k lease.Key, agentID string) uint64 {
 	return xxhash.Sum64(b)
 }
 
-// apply returns the snapshot that follows s when the store answered d.
-func (s *Snapshot) apply(d *metadata.Topology, taken time.Time, cfg Config) *Snapshot {
+// apply returns the snapshot that follows s when the store answered d, for which
+// agents are heard of whose heartbeats are not older than fresh.
+func (s *Snapshot) apply(d *metadata.Topology, taken time.Time, fresh time.Duration, cfg Config) *Snapshot {
 	n := &Snapshot{
-		ClusterID: d.ClusterID, Version: d.Version, Taken: taken, Broker: s.Broker, fresh: s.fresh,
+		ClusterID: d.ClusterID, Version: d.Version, Taken: taken, Broker: s.Broker, fresh: fresh,
 		TopicsVersion: s.TopicsVersion, byName: s.byName, byID: s.byID, leaders: s.leaders,
 		configs: s.configs, groups: s.groups, group: s.group,
 	}

@@ -297,6 +297,34 @@ func TestLeaderIsTheHolderWhileItIsHeardOf(t *testing.T) {
 	expect(s, shard, 0, 1)
 }
 
+// A store that was away has heard of nobody meanwhile. For a moment that is held
+// against no agent, and afterwards against those that have not come back.
+func TestNobodyIsOverdueWhenTheStoreIsBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		k := key(1, 0)
+		r.source.agents = []metadata.Agent{agent(1, 20*time.Second), agent(2, 0)}
+		r.apply(metadata.Topology{Topics: []metadata.Topic{topic(1, "t", 1)}, Leaders: []metadata.Leader{leader(k, 1, 3)}})
+		const outage = 2*interval + time.Second
+		time.Sleep(outage)
+		for _, step := range []struct {
+			age  time.Duration // of the leader's heartbeat
+			want int32
+		}{{20*time.Second + outage, 1}, {fresh + outage, 2}, {fresh - 1, 1}} {
+			r.source.agents = []metadata.Agent{agent(1, step.age), agent(2, 0)}
+			if a, _, _ := r.apply(metadata.Topology{}).Leader(k); a.NodeID != step.want {
+				t.Errorf("heard of %s ago: the leader is %d, want %d", step.age, a.NodeID, step.want)
+			}
+			time.Sleep(time.Second)
+		}
+		time.Sleep(interval / 2)
+		r.source.agents = []metadata.Agent{agent(1, fresh), agent(2, 0)}
+		if a, _, _ := r.apply(metadata.Topology{}).Leader(k); a.NodeID != 2 {
+			t.Errorf("later: the leader is %d", a.NodeID)
+		}
+	})
+}
+
 func TestConfigsOfResources(t *testing.T) {
 	t.Parallel()
 	r := newRig(t) // the agent is node 0
