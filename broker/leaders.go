@@ -20,6 +20,7 @@ type leaderHints struct {
 	b         *Broker
 	ctx       context.Context
 	view      *topology.Snapshot
+	fit       bool // the view is fit to be shown to clients
 	refreshed bool
 	seen      map[int32]metadata.Agent
 }
@@ -29,7 +30,7 @@ type leaderHint struct {
 }
 
 func (b *Broker) leaderHints(ctx context.Context) *leaderHints {
-	return &leaderHints{b: b, ctx: ctx, view: b.view(ctx), seen: map[int32]metadata.Agent{}}
+	return &leaderHints{b: b, ctx: ctx, view: b.Topology.Snapshot(), seen: map[int32]metadata.Agent{}}
 }
 
 // hintMaxAge is the age of a view that is asked again if it does not know of a
@@ -40,14 +41,16 @@ const hintMaxAge = 20 * time.Millisecond
 // none where the newest view names this agent itself: of a dead holder's lease
 // that has not ended yet. Some clients ask nobody for seconds where there is none.
 func (h *leaderHints) leader(k lease.Key, err error) (leaderHint, bool) {
-	a, epoch, ok := h.view.Leader(k)
 	held, isHeld := errors.AsType[*lease.HeldByOtherError](err)
 	if isHeld {
 		// The refusal may be newer than any view: of a lease that was just handed over.
-		if holder, listed := h.view.Agent(held.Holder.AgentID); listed && h.view.Heard(holder) && held.Holder.LeaderEpoch > epoch {
+		_, known, _ := h.view.Leader(k)
+		if holder, listed := h.view.Agent(held.Holder.AgentID); listed && h.view.Heard(holder) && held.Holder.LeaderEpoch > known {
 			return h.hint(holder, held.Holder.LeaderEpoch)
 		}
 	}
+	h.show()
+	a, epoch, ok := h.view.Leader(k)
 	if !h.refreshed && (a.NodeID == h.b.NodeID || isHeld && a.ID != held.Holder.AgentID) {
 		h.refresh()
 		a, epoch, ok = h.view.Leader(k)
@@ -71,14 +74,24 @@ func (h *leaderHints) leader(k lease.Key, err error) (leaderHint, bool) {
 // since returns the hint for a partition of which a leader epoch is known to have
 // begun.
 func (h *leaderHints) since(k lease.Key, epoch int32) (leaderHint, bool) {
+	h.show()
 	if _, known, _ := h.view.Leader(k); known < epoch && !h.refreshed {
 		h.refresh()
 	}
 	return h.leader(k, nil)
 }
 
+// show makes the view one that is fit to be shown. Not asking for it where the
+// refusal says all spares the database a query of each agent that is refused, when
+// a lease is new.
+func (h *leaderHints) show() {
+	if !h.fit {
+		h.fit, h.view = true, h.b.view(h.ctx)
+	}
+}
+
 func (h *leaderHints) refresh() {
-	h.refreshed = true
+	h.fit, h.refreshed = true, true
 	if s, err := h.b.Topology.Refresh(h.ctx, hintMaxAge); err == nil {
 		h.view = s
 	}

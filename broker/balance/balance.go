@@ -131,6 +131,7 @@ func (l *Loop) doWithout(ctx context.Context, failing time.Duration) {
 		l.Log.Error("no upload has succeeded for a while: handing over what this agent leads",
 			"failing_for", failing.Round(time.Millisecond).String(), "leases", l.Leases.Count())
 		defer l.Leases.Retire(bounded)()
+		l.Bucket.giveUp()
 		l.HandOver(bounded, lease.ForBucket, l.Leases.Leases())
 		err = l.awaitBucket(ctx, begun.Add(giveUpFor))
 	} else {
@@ -140,8 +141,8 @@ func (l *Loop) doWithout(ctx context.Context, failing time.Duration) {
 	if ctx.Err() != nil {
 		return // the agent ends
 	}
-	l.Return()
 	l.Bucket.forgive()
+	l.Return()
 	l.Log.Info("leading again", "after", time.Since(begun).Round(time.Millisecond).String(), "probe", err)
 }
 

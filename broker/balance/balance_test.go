@@ -116,6 +116,28 @@ func (o *objects) Put(ctx context.Context, _ string, _ []byte) error {
 	return o.err
 }
 
+func TestBucketThatIsGivenUpFailsUploadsAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := &objects{hold: make(chan struct{})}
+		b := NewBucket(o)
+		failed := make(chan error)
+		go func() { failed <- b.Put(t.Context(), "key", nil) }()
+		synctest.Wait()
+		b.giveUp()
+		if err := <-failed; !errors.Is(err, errGivenUp) {
+			t.Errorf("under way: %v", err)
+		}
+		if err := b.Put(t.Context(), "key", nil); !errors.Is(err, errGivenUp) {
+			t.Errorf("later: %v", err)
+		}
+		b.forgive()
+		close(o.hold)
+		if err := b.Put(t.Context(), "key", nil); err != nil {
+			t.Errorf("forgiven: %v", err)
+		}
+	})
+}
+
 func TestBucketCountsFromTheFirstUploadThatFailed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		o := &objects{}

@@ -2,6 +2,8 @@ package balance
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"sync"
 	"time"
 )
@@ -12,6 +14,9 @@ type Objects interface {
 	Put(ctx context.Context, key string, body []byte) error
 }
 
+// errGivenUp is why an upload fails at once.
+var errGivenUp = errors.New("the object store was given up")
+
 // Bucket is an object store that remembers for how long no upload has succeeded.
 // It is safe for concurrent use.
 type Bucket struct {
@@ -19,10 +24,17 @@ type Bucket struct {
 
 	mu       sync.Mutex
 	next     int
-	inFlight map[int]time.Time // when they began
-	failed   time.Time         // when the first began that failed since the last success; zero: none
-	ended    time.Time         // when the last failed
-	success  time.Time         // the last
+	inFlight map[int]upload
+	failed   time.Time // when the first began that failed since the last success; zero: none
+	ended    time.Time // when the last failed
+	success  time.Time // the last
+	givenUp  bool
+}
+
+// upload is one that is under way.
+type upload struct {
+	begun  time.Time
+	cancel context.CancelCauseFunc
 }
 
 // wantedFor is how long after one that failed another upload is expected. Clients
@@ -30,19 +42,28 @@ type Bucket struct {
 const wantedFor = 5 * time.Second
 
 // NewBucket watches the uploads to an object store.
-func NewBucket(o Objects) *Bucket { return &Bucket{Objects: o, inFlight: make(map[int]time.Time)} }
+func NewBucket(o Objects) *Bucket { return &Bucket{Objects: o, inFlight: make(map[int]upload)} }
 
 // Put implements Objects.
 func (b *Bucket) Put(ctx context.Context, key string, body []byte) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
 	begun := time.Now()
 	b.mu.Lock()
+	if b.givenUp {
+		b.mu.Unlock()
+		return errGivenUp
+	}
 	b.forget()
 	id := b.next
 	b.next++
-	b.inFlight[id] = begun
+	b.inFlight[id] = upload{begun, cancel}
 	b.mu.Unlock()
 
 	err := b.Objects.Put(ctx, key, body)
+	if err != nil && errors.Is(context.Cause(ctx), errGivenUp) {
+		err = fmt.Errorf("%w: %w", errGivenUp, err)
+	}
 
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -71,9 +92,9 @@ func (b *Bucket) Failing() time.Duration {
 	defer b.mu.Unlock()
 	b.forget()
 	first := b.failed
-	for _, begun := range b.inFlight {
-		if first.IsZero() || begun.Before(first) {
-			first = begun
+	for _, u := range b.inFlight {
+		if first.IsZero() || u.begun.Before(first) {
+			first = u.begun
 		}
 	}
 	switch {
@@ -85,9 +106,21 @@ func (b *Bucket) Failing() time.Duration {
 	return time.Since(first)
 }
 
+// giveUp fails all uploads at once, those under way too, until forgive: whoever
+// waits for one learns that it came to nothing, and need not wait for its timeout.
+func (b *Bucket) giveUp() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.givenUp = true
+	for _, u := range b.inFlight {
+		u.cancel(errGivenUp)
+	}
+}
+
 // forgive forgets what has failed, so that the time begins anew.
 func (b *Bucket) forgive() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	b.givenUp = false
 	b.success, b.failed = time.Now(), time.Time{}
 }

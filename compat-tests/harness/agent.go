@@ -65,6 +65,12 @@ func newAgent(id, dir string, env, flags []string) (*Agent, error) {
 	return &Agent{binary: binary, id: id, dir: dir, flags: flags, env: env, address: address, admin: admin}, nil
 }
 
+// Use has later starts run another binary, with env added to the environment.
+func (a *Agent) Use(binary string, env ...string) {
+	a.binary = binary
+	a.env = append(slices.Clip(a.env), env...)
+}
+
 // ID is its agent_id.
 func (a *Agent) ID() string { return a.id }
 
@@ -74,8 +80,14 @@ func (a *Agent) Address() string { return a.address }
 // AdminAddress is host:port of the listener for metrics, health and profiles.
 func (a *Agent) AdminAddress() string { return a.admin }
 
-// PID is the process id of the running agent, by which a benchmark reads its CPU time and memory.
-func (a *Agent) PID() int { return a.process.PID() }
+// PID is the process id of the agent that was last started, by which a benchmark reads its CPU time and memory; 0 if none
+// was.
+func (a *Agent) PID() int {
+	if a.process == nil {
+		return 0
+	}
+	return a.process.PID()
+}
 
 // Start starts the agent and returns when /readyz answers 200.
 func (a *Agent) Start(ctx context.Context) error {

@@ -28,8 +28,19 @@ func (a *LinkedAgent) Heal() {
 // LinkedCluster is Cluster with links. They are healed before the agents are stopped.
 func LinkedCluster(t testing.TB, stores Stores, n int, env ...string) []*LinkedAgent {
 	t.Helper()
+	linked := PrepareLinkedCluster(t, stores, n, env...)
+	agents := make([]*Agent, n)
+	for i, a := range linked {
+		agents[i] = a.Agent
+	}
+	start(t, agents...)
+	return linked
+}
+
+// PrepareLinkedCluster is LinkedCluster but for the start.
+func PrepareLinkedCluster(t testing.TB, stores Stores, n int, env ...string) []*LinkedAgent {
+	t.Helper()
 	var linked []*LinkedAgent
-	var agents []*Agent
 	for i := range n {
 		agent, err := newAgent(fmt.Sprintf("a%d", i+1), t.TempDir(), env, nil)
 		if err != nil {
@@ -46,13 +57,12 @@ func LinkedCluster(t testing.TB, stores Stores, n int, env ...string) []*LinkedA
 			"--metadata-url", a.Postgres.proxy.URL(), "--object-url", a.S3.proxy.URL(),
 		}
 		stopAfter(t, agent) // and not what was made before, which it needs
-		linked, agents = append(linked, a), append(agents, agent)
+		linked = append(linked, a)
 	}
 	t.Cleanup(func() {
 		for _, a := range linked {
 			a.Heal()
 		}
 	})
-	start(t, agents...)
 	return linked
 }

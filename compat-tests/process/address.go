@@ -3,19 +3,35 @@ package process
 import (
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"net"
+	"sync/atomic"
 	"time"
 )
 
-// FreeAddress returns a loopback address on which nothing listens. It is for servers that must keep their address over
-// restarts, which a listener on port 0 can't.
+// lowPort and highPort bound the ports of FreeAddress: they are below those that outgoing connections have.
+const lowPort, highPort = 10000, 20000
+
+// nextPort counts the ports that were tried. It begins anywhere, since tests run in several processes at once.
+var nextPort = func() *atomic.Int64 {
+	n := new(atomic.Int64)
+	n.Store(rand.Int64N(highPort - lowPort))
+	return n
+}()
+
+// FreeAddress returns a loopback address on which nothing listens, each time another one. It is for servers that must
+// keep their address over restarts, which a listener on port 0 can't.
 func FreeAddress() (string, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", fmt.Errorf("find a free port: %w", err)
+	var failure error
+	for range 100 {
+		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", lowPort+nextPort.Add(1)%(highPort-lowPort)))
+		if err == nil {
+			defer l.Close()
+			return l.Addr().String(), nil
+		}
+		failure = err
 	}
-	defer l.Close()
-	return l.Addr().String(), nil
+	return "", fmt.Errorf("find a free port: %w", failure)
 }
 
 // Await calls ready every 20 ms until it returns nil. It gives up with ready's last error when ctx ends, and at once

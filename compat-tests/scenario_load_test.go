@@ -1,0 +1,285 @@
+package compattests
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/streamhouse/streamhouse/internal/check"
+)
+
+const (
+	scenarioTopic      = "scenario"
+	scenarioPartitions = 6
+	scenarioProducers  = 2
+	scenarioMembers    = 2
+	// Each producer sends a record to every partition each scenarioInterval: 300 a second in all.
+	scenarioInterval = 40 * time.Millisecond
+	// scenarioPatience is for how long a client waits for an answer that does not come, beyond what it allows the agent.
+	scenarioPatience = time.Second
+)
+
+// scenarioLoad is producers, a consumer, members of a group, and a watch over the ends that each agent gives, on one
+// topic through faults. All of them may retry for ever.
+type scenarioLoad struct {
+	*load
+	agents  []string // addresses
+	options []kgo.Opt
+	readers []*scenarioReader
+	members *scenarioReader // all of them together
+
+	consumingContext context.Context
+
+	// The rest is guarded by load.mu.
+	stage int                     // is counted up by await
+	acks  [scenarioPartitions]int // of records that were sent in this stage
+	last  [scenarioPartitions]time.Time
+	quiet [scenarioPartitions]time.Duration // the longest time without an acknowledgement
+}
+
+// scenarioReader is how far a consumer got: of each partition it has returned all below next.
+type scenarioReader struct {
+	name string
+	next [scenarioPartitions]int64 // guarded by load.mu
+}
+
+// startScenarioLoad creates the topic, and sets clients with these options to work until finish.
+func startScenarioLoad(t *testing.T, agents []string, options ...kgo.Opt) *scenarioLoad {
+	t.Helper()
+	l := &scenarioLoad{load: newLoad(agents, scenarioTopic), agents: agents, options: options}
+	admin := l.impatient(t)
+	if _, err := kadm.NewClient(admin).CreateTopic(deadline(t, time.Minute), scenarioPartitions, -1, nil, l.topic); err != nil {
+		t.Fatalf("create topic: %v", err)
+	}
+	t.Cleanup(func() { l.reportProblems(t) })
+	var producing context.Context
+	producing, l.stopProducing = context.WithCancel(t.Context())
+	l.consumingContext, l.stopConsuming = context.WithCancel(t.Context())
+	for range scenarioProducers {
+		client := l.impatient(t, kgo.RecordPartitioner(kgo.ManualPartitioner()))
+		sender := l.recorder.Sender(true)
+		l.producing.Go(func() { l.produce(producing, client, sender) })
+	}
+	l.read(t, "a consumer")
+	l.members = &scenarioReader{name: "the group"}
+	for range scenarioMembers {
+		poller := l.recorder.Poller()
+		member := l.impatient(t, append(l.member(poller), kgo.ConsumerGroup(l.topic), kgo.ConsumeTopics(l.topic),
+			kgo.Balancers(kgo.CooperativeStickyBalancer()), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))...)
+		l.consuming.Go(func() { l.consume(member, poller, l.members) })
+	}
+	brokers, err := kadm.NewClient(admin).ListBrokers(deadline(t, time.Minute))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, b := range brokers {
+		watch := l.impatient(t)
+		l.consuming.Go(func() { l.watchAgent(watch.Broker(int(b.NodeID)), b.NodeID) })
+	}
+	return l
+}
+
+// impatient makes a client that gives up on nothing, but soon on an agent that does not answer.
+func (l *scenarioLoad) impatient(t *testing.T, options ...kgo.Opt) *kgo.Client {
+	t.Helper()
+	return l.client(t, slices.Concat([]kgo.Opt{
+		kgo.ProduceRequestTimeout(scenarioPatience), kgo.RequestTimeoutOverhead(scenarioPatience), kgo.DialTimeout(scenarioPatience),
+		kgo.FetchMaxWait(scenarioPatience / 2),
+	}, l.options, options)...)
+}
+
+// produce sends a record to each partition at a steady pace until ctx ends, then waits for the acknowledgements.
+func (l *scenarioLoad) produce(ctx context.Context, client *kgo.Client, sender *check.Sender) {
+	ticker := time.NewTicker(scenarioInterval)
+	defer ticker.Stop()
+	var pending sync.WaitGroup
+	defer pending.Wait()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+		l.mu.Lock()
+		stage := l.stage
+		l.mu.Unlock()
+		for partition := range int32(scenarioPartitions) {
+			pending.Add(1)
+			l.send(ctx, client, sender, partition, func(err error) {
+				defer pending.Done()
+				if err == nil {
+					l.acknowledged(partition, stage)
+				}
+			})
+		}
+	}
+}
+
+// acknowledged takes note of an acknowledgement of what was sent in a stage.
+func (l *scenarioLoad) acknowledged(partition int32, stage int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	now := time.Now()
+	if last := l.last[partition]; !last.IsZero() {
+		l.quiet[partition] = max(l.quiet[partition], now.Sub(last))
+	}
+	l.last[partition] = now
+	if stage == l.stage {
+		l.acks[partition]++
+	}
+}
+
+// await returns when each partition has acknowledged some records that are sent from now on.
+func (l *scenarioLoad) await(ctx context.Context, t *testing.T, after string) {
+	t.Helper()
+	const enough = 10
+	l.mu.Lock()
+	l.stage++
+	clear(l.acks[:])
+	l.mu.Unlock()
+	for {
+		l.mu.Lock()
+		acks := l.acks
+		l.mu.Unlock()
+		if slices.Min(acks[:]) >= enough {
+			return
+		}
+		select {
+		case <-l.progress:
+		case <-ctx.Done():
+			t.Fatalf("%s: of what was sent then, partitions have acknowledged %v records: %v", after, acks, ctx.Err())
+		}
+	}
+}
+
+// read adds a consumer of all partitions, from the beginning.
+func (l *scenarioLoad) read(t *testing.T, name string, options ...kgo.Opt) *scenarioReader {
+	t.Helper()
+	r := &scenarioReader{name: name}
+	l.readers = append(l.readers, r)
+	poller := l.recorder.Poller()
+	for partition := range int32(scenarioPartitions) {
+		poller.Begin(partition, 0)
+	}
+	client := l.impatient(t, append(options, kgo.ConsumeTopics(l.topic), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))...)
+	l.consuming.Go(func() { l.consume(client, poller, r) })
+	return r
+}
+
+// consume notes what a consumer or a member sees, until the consumers are stopped.
+func (l *scenarioLoad) consume(client *kgo.Client, poller *check.Poller, reader *scenarioReader) {
+	defer client.AllowRebalance() // or it could not be closed
+	for {
+		invoked := l.recorder.Now()
+		fetches := client.PollFetches(l.consumingContext)
+		if l.consumingContext.Err() != nil {
+			return
+		}
+		fetches.EachError(func(topic string, partition int32, err error) {
+			var lost *kgo.ErrGroupSession // a member that lost its coordinator joins again
+			if !errors.As(err, &lost) {
+				l.problem(fmt.Errorf("%s of %s-%d failed: %w", reader.name, topic, partition, err))
+			}
+		})
+		fetches.EachPartition(func(p kgo.FetchTopicPartition) {
+			if len(p.Records) > 0 {
+				poller.Poll(invoked, check.NoAgent, p.Partition, l.observe(p.Records))
+				l.mu.Lock()
+				reader.next[p.Partition] = max(reader.next[p.Partition], p.Records[len(p.Records)-1].Offset+1)
+				l.mu.Unlock()
+			}
+		})
+		client.AllowRebalance()
+	}
+}
+
+// watchAgent asks one agent for all ends, time and again, until the consumers are stopped. It may not answer.
+func (l *scenarioLoad) watchAgent(broker *kgo.Broker, agent int32) {
+	ticker := time.NewTicker(5 * scenarioInterval)
+	defer ticker.Stop()
+	request := kmsg.NewPtrListOffsetsRequest()
+	topic := kmsg.NewListOffsetsRequestTopic()
+	topic.Topic = l.topic
+	for partition := range int32(scenarioPartitions) {
+		asked := kmsg.NewListOffsetsRequestTopicPartition()
+		asked.Partition, asked.Timestamp = partition, -1 // latest
+		topic.Partitions = append(topic.Partitions, asked)
+	}
+	request.Topics = append(request.Topics, topic)
+	for {
+		select {
+		case <-l.consumingContext.Done():
+			return
+		case <-ticker.C:
+		}
+		ctx, cancel := context.WithTimeout(l.consumingContext, 2*scenarioPatience)
+		invoked := l.recorder.Now()
+		answer, err := broker.Request(ctx, request)
+		cancel()
+		if err != nil {
+			continue
+		}
+		for _, topic := range answer.(*kmsg.ListOffsetsResponse).Topics {
+			for _, p := range topic.Partitions {
+				if kerr.ErrorForCode(p.ErrorCode) == nil {
+					l.recorder.End(check.End{
+						Source: check.Listed, Agent: agent, Partition: p.Partition, Offset: p.Offset, Invoked: invoked,
+					})
+				}
+			}
+		}
+	}
+}
+
+// finish stops the producers, waits until every consumer has read what they wrote, and checks the history, for which
+// all agents have to serve. It returns the longest time in which a partition acknowledged nothing.
+func (l *scenarioLoad) finish(t *testing.T) time.Duration {
+	t.Helper()
+	ctx := deadline(t, 2*time.Minute)
+	l.stopProducing()
+	await(ctx, t, "the producers", &l.producing)
+	admin := kadm.NewClient(l.impatient(t))
+	ends, err := admin.ListEndOffsets(ctx, l.topic)
+	if err := errors.Join(err, ends.Error()); err != nil {
+		t.Fatalf("list end offsets: %v", err)
+	}
+	tick := time.NewTicker(scenarioInterval)
+	defer tick.Stop()
+	for _, reader := range append(l.readers, l.members) {
+		for !l.atEnd(reader, ends) {
+			select {
+			case <-tick.C:
+			case <-ctx.Done():
+				t.Fatalf("%s has read up to %v: %v", reader.name, reader.next, ctx.Err())
+			}
+		}
+	}
+	for listed := -1; listed != len(l.agents); { // an agent that came back may not be listed by all yet
+		brokers, err := admin.ListBrokers(ctx)
+		if ctx.Err() != nil {
+			t.Fatalf("%d agents are listed, want %d: %v", listed, len(l.agents), err)
+		}
+		listed = len(brokers)
+	}
+	l.load.finish(t)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.Max(l.quiet[:])
+}
+
+func (l *scenarioLoad) atEnd(reader *scenarioReader, ends kadm.ListedOffsets) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	at := true
+	ends.Each(func(end kadm.ListedOffset) { at = at && reader.next[end.Partition] >= end.Offset })
+	return at
+}
