@@ -23,7 +23,8 @@ func (b *Broker) findCoordinator(_ context.Context, req *protocol.Request) proto
 	r := req.Body.(*kmsg.FindCoordinatorRequest)
 	resp := r.ResponseKind().(*kmsg.FindCoordinatorResponse)
 	return protocol.Later(func(ctx context.Context) kmsg.Response {
-		view := b.view(ctx)
+		b.Peers.Settle(ctx)
+		view := b.living(b.view(ctx))
 		if r.Version >= 4 {
 			for _, key := range r.CoordinatorKeys {
 				resp.Coordinators = append(resp.Coordinators, coordinator(view, key, r.CoordinatorType))

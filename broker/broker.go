@@ -26,6 +26,15 @@ type Store interface {
 	Deregister(ctx context.Context, agentID string, session uuid.UUID) error // metadata.Agents'
 }
 
+// Peers is what is known of the other agents' lives: a peers.Watcher.
+type Peers interface {
+	// Settle waits a moment while it is being found out whether a peer has died.
+	Settle(ctx context.Context)
+	// Suspected returns the sessions of which that takes longer, and what is closed
+	// when it is known.
+	Suspected() (sessions []uuid.UUID, decided <-chan struct{})
+}
+
 // Parts is what a Broker is made of. All fields are required.
 type Parts struct {
 	NodeID     int32 // this agent's
@@ -41,8 +50,7 @@ type Parts struct {
 	Level      *slog.LevelVar // of Log
 	// CutOff says whether this agent can't reach the metadata store for a while.
 	CutOff func() bool
-	// Settle waits a moment while it is being found out whether a peer has died.
-	Settle func(context.Context)
+	Peers  Peers
 }
 
 // Broker answers Kafka's requests. Its handlers are safe for concurrent use.
@@ -81,6 +89,13 @@ const (
 // cannot be asked, the last view is better than none.
 func (b *Broker) view(ctx context.Context) *topology.Snapshot {
 	return b.viewOf(ctx, func(ctx context.Context) (*topology.Snapshot, error) { return b.Topology.Refresh(ctx, metadataMaxAge) })
+}
+
+// living is a view without the agents that seem to be dead: clients that looked for
+// another leader a moment too early would be sent back to them.
+func (b *Broker) living(view *topology.Snapshot) *topology.Snapshot {
+	suspected, _ := b.Peers.Suspected()
+	return view.Without(suspected)
 }
 
 // adminView is the view for requests that administrators make: they may ask here

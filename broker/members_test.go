@@ -21,7 +21,11 @@ func TestAwaitMembers(t *testing.T) {
 		{"one is told", func(m *members, _, _ func()) { m.sentOn(a) }, memberReturns},
 		{"one is told, the other one's connection ends", func(m *members, _, closeSecond func()) { m.sentOn(a); closeSecond() }, 0},
 		{"a connection ends that a member has left before", func(m *members, closeFirst, _ func()) { m.sentOn(b); closeFirst() }, memberReturns},
-		{"nobody asks", func(m *members, _, _ func()) { m.sentOn(a); m.sentOn(b); m.served(context.Background(), memberRef{"g", ""}) }, 0},
+		{"nobody asks", func(m *members, _, _ func()) {
+			m.sentOn(a)
+			m.sentOn(b)
+			m.served(context.Background(), memberRef{"g", ""})
+		}, 0},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

@@ -37,9 +37,11 @@ type Agent struct {
 	// HandOver hands leases over to those who should lead without this agent, as
 	// far as this is done before ctx ends.
 	HandOver func(ctx context.Context, reason lease.HandoverReason, leases []*lease.Lease)
-	// Leave has this agent's clients sent to the others, or no longer.
-	Leave func(left bool)
-	Log   *slog.Logger
+	// Withdraw has this agent's clients sent to the others, which count on it no
+	// more, until Return.
+	Withdraw func(ctx context.Context)
+	Return   func()
+	Log      *slog.Logger
 }
 
 // Loop is the work of one agent.
@@ -123,18 +125,19 @@ func (l *Loop) doWithout(ctx context.Context, failing time.Duration) {
 	defer cancel()
 	defer l.Leases.Retire(bounded)()
 	l.HandOver(bounded, lease.ForBucket, l.Leases.Leases())
-	l.Leave(true)
-	defer l.Leave(false)
+	l.Withdraw(bounded)
 	err := l.awaitBucket(ctx, begun.Add(giveUpFor))
 	if ctx.Err() != nil {
-		return
+		return // the agent ends
 	}
+	l.Return()
 	l.Bucket.forgive()
 	l.Log.Info("acquiring leases again", "after", time.Since(begun).Round(time.Millisecond).String(), "probe", err)
 }
 
 // awaitBucket returns nil when a probe has succeeded, or the last error at the
-// deadline.
+// deadline. Leases that were not quiet before, since uploads were under way, are
+// handed over meanwhile.
 func (l *Loop) awaitBucket(ctx context.Context, deadline time.Time) (err error) {
 	tick := time.NewTicker(probeInterval)
 	defer tick.Stop()
@@ -143,6 +146,11 @@ func (l *Loop) awaitBucket(ctx context.Context, deadline time.Time) (err error) 
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-tick.C:
+		}
+		if left := l.Leases.Leases(); len(left) > 0 {
+			bounded, cancel := context.WithTimeout(ctx, probeInterval)
+			l.HandOver(bounded, lease.ForBucket, left)
+			cancel()
 		}
 		if err = l.probe(ctx); err == nil {
 			return nil

@@ -27,7 +27,7 @@ type Config struct {
 // timeout that was too short costs a challenge, patience that was too short a
 // burial.
 func DefaultConfig() Config {
-	return Config{Interval: time.Second, Timeout: 1500 * time.Millisecond, Patience: 3 * time.Second}
+	return Config{Interval: 500 * time.Millisecond, Timeout: time.Second, Patience: 2 * time.Second}
 }
 
 // Store decides about life and death: part of metadata.Agents.
@@ -191,7 +191,7 @@ const settle = 1500 * time.Millisecond
 // suspect finds out what became of a peer that did not answer. What it returns
 // when ctx ends means nothing.
 func (w *Watcher) suspect(ctx context.Context, h *watch, reason error) finding {
-	defer w.news.expect()()
+	defer w.news.expect(h.peer.Session, w.cfg.Patience+verdictTime)()
 	a, since := h.peer, time.Now()
 	w.log.Debug("a peer does not answer", "peer", a.ID, "error", reason)
 	if errors.Is(reason, kerr.RebootstrapRequired) {

@@ -40,6 +40,8 @@ func (s *Store) Attend(ctx context.Context, agentID string, session uuid.UUID, s
 	}
 	defer closePresence(conn)
 	for _, stmt := range []sqlstore.Stmt{
+		// The connection is idle for all of its life. (A server before 14 has no such setting.)
+		{SQL: `SELECT set_config(name, '0', false) FROM pg_settings WHERE name = 'idle_session_timeout'`},
 		{SQL: `LISTEN ` + pgx.Identifier{challenges(session)}.Sanitize()},
 		{SQL: `SELECT pg_advisory_lock_shared($1)`, Args: []any{presenceLock(session)}},
 	} {

@@ -293,6 +293,36 @@ func TestWhoIsNotBuried(t *testing.T) {
 	}
 }
 
+// A server that ends idle sessions leaves the sign of life alone, which is idle.
+func TestTheSignOfLifeMayBeIdle(t *testing.T) {
+	url := testdb.Postgres(t)
+	a, _ := attend(t, url, 1)
+	by := open(t, url)
+	connect := func() *pgx.Conn {
+		conn, err := pgx.Connect(t.Context(), url)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return conn
+	}
+	admin := connect()
+	defer admin.Close(context.Background())
+	_, err := admin.Exec(t.Context(), `DO $$ BEGIN
+		EXECUTE format('ALTER DATABASE %I SET idle_session_timeout = 100', current_database()); END $$`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a.stop()
+	<-a.lost
+	a.again(t)
+	if _, err := connect().WaitForNotification(t.Context()); err == nil {
+		t.Fatal("the server has ended no session")
+	}
+	if got := a.bury(t, by, time.Hour); got != metadata.NotBuried {
+		t.Errorf("buried: %s", got)
+	}
+}
+
 func TestTwoBuryAtOnce(t *testing.T) {
 	url := testdb.Postgres(t)
 	a, terms := attend(t, url, 10)
