@@ -66,34 +66,14 @@ func TestComposeSetsSettings(t *testing.T) {
 	for _, s := range settingsTable(defaultSettings()) {
 		known[envName(s.key)] = true
 	}
-	for _, name := range []string{"deploy/docker-compose.yaml", "deploy/Dockerfile", "README.md", "docs/OPERATIONS.md"} {
+	for _, name := range []string{
+		"deploy/docker-compose.yaml", "deploy/Dockerfile", "deploy/kubernetes.yaml", "README.md",
+		"docs/OPERATIONS.md", "docs/OPERATING_MULTI_AGENT.md",
+	} {
 		for _, variable := range regexp.MustCompile(`\bSTREAMHOUSE_[A-Z_]+`).FindAllString(read(t, name), -1) {
 			if !known[variable] {
 				t.Errorf("%s: %s is no setting", name, variable)
 			}
-		}
-	}
-}
-
-// TestOperationsNamesMetrics compares the metrics in docs/OPERATIONS.md with
-// those that there are.
-func TestOperationsNamesMetrics(t *testing.T) {
-	manual := read(t, "docs/OPERATIONS.md")
-	golden, err := os.ReadFile(filepath.Join("testdata", "metrics.txt"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	real := map[string]bool{}
-	for line := range strings.Lines(string(golden)) {
-		name := strings.Fields(line)[0]
-		real[name] = true
-		if !strings.Contains(manual, "`"+name) {
-			t.Errorf("docs/OPERATIONS.md does not tell of %s", name)
-		}
-	}
-	for _, name := range regexp.MustCompile(`\bstreamhouse_[a-z_]+`).FindAllString(manual, -1) {
-		if !real[name] {
-			t.Errorf("docs/OPERATIONS.md tells of %s, which there is not", name)
 		}
 	}
 }
@@ -127,12 +107,20 @@ func TestSkippedAPIs(t *testing.T) {
 func TestDocsNameFiles(t *testing.T) {
 	link := regexp.MustCompile(`\]\(([^)#]+)(#[^)]*)?\)`)
 	file := regexp.MustCompile("`((?:cmd|protocol|broker|lease|segment|metadata|migrations|internal|compat-tests|docs|deploy|tools)/[^`* …{]*)`")
-	for _, name := range []string{"README.md", "ARCHITECTURE.md", "docs/OPERATIONS.md", "protocol/SKIPPED.md", "segment/FORMAT.md"} {
+	for _, name := range []string{
+		"README.md", "ARCHITECTURE.md", "protocol/SKIPPED.md", "segment/FORMAT.md",
+		"docs/OPERATIONS.md", "docs/MULTI_AGENT_ARCHITECTURE.md", "docs/OPERATING_MULTI_AGENT.md", "docs/AGENT_API.md",
+	} {
 		page := read(t, name)
 		var targets []string
 		for _, m := range link.FindAllStringSubmatch(page, -1) {
-			if !strings.Contains(m[1], "://") {
-				targets = append(targets, filepath.Join(filepath.Dir(name), m[1]))
+			if strings.Contains(m[1], "://") {
+				continue
+			}
+			target := filepath.Join(filepath.Dir(name), m[1])
+			targets = append(targets, target)
+			if m[2] != "" && !headings(read(t, target))[m[2]] {
+				t.Errorf("%s points at %s%s, which there is not", name, m[1], m[2])
 			}
 		}
 		for _, m := range file.FindAllStringSubmatch(page, -1) {
@@ -161,4 +149,14 @@ func TestArchitectureNamesFunctions(t *testing.T) {
 			}
 		}
 	}
+}
+
+// headings are the anchors of a page's headings, with their #.
+func headings(page string) map[string]bool {
+	anchors := map[string]bool{}
+	for _, m := range regexp.MustCompile(`(?m)^#+ (.*)$`).FindAllStringSubmatch(page, -1) {
+		text := regexp.MustCompile(`[^a-z0-9 -]`).ReplaceAllString(strings.ToLower(m[1]), "")
+		anchors["#"+strings.ReplaceAll(text, " ", "-")] = true
+	}
+	return anchors
 }
