@@ -28,7 +28,8 @@ type Operations struct {
 // carried none.
 func (o *Operations) Total() int64 { return o.Sent + o.Polled + o.Requests }
 
-func (o *Operations) add(p Operations) {
+// Add adds what others did.
+func (o *Operations) Add(p Operations) {
 	o.Sent += p.Sent
 	o.Polled += p.Polled
 	o.Requests += p.Requests

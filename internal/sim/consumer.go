@@ -43,8 +43,7 @@ func (w *world) consume(number int) {
 		begin(p, 0)
 	}
 	for w.loading() {
-		c.connected()
-		agent, invoked := w.lifeAt(c.address), w.recorder.Now()
+		agent, invoked := c.connected().agent, w.recorder.Now()
 		resp, err := c.ask(w.fetchRequest(positions, c.dice.between(0, 600*time.Millisecond)))
 		if err != nil {
 			w.rest(c.dice.between(time.Millisecond, 100*time.Millisecond))
@@ -106,8 +105,7 @@ func (c *client) ends() (map[int32]int64, error) {
 		t.Partitions = append(t.Partitions, part)
 	}
 	req.Topics = append(req.Topics, t)
-	c.connected()
-	agent, invoked := c.world.lifeAt(c.address), c.world.recorder.Now()
+	agent, invoked := c.connected().agent, c.world.recorder.Now()
 	resp, err := c.ask(req)
 	if err != nil {
 		return nil, err
@@ -159,7 +157,7 @@ func (w *world) readFrom(c *client) {
 		pause(c.dice.between(time.Millisecond, 100*time.Millisecond))
 	}
 	for p := range w.settings.partitions {
-		log := check.Log{Agent: w.lifeAt(home), Partition: p, End: ends[p], Invoked: w.recorder.Now()}
+		log := check.Log{Agent: c.connected().agent, Partition: p, End: ends[p], Invoked: w.recorder.Now()}
 		for at := int64(0); at < ends[p]; {
 			if time.Now().After(deadline) {
 				w.fail("final read: %s does not give partition %d from offset %d on, of %d", home, p, at, ends[p])

@@ -3,7 +3,6 @@ package sim
 import (
 	"context"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"sync"
@@ -14,6 +13,8 @@ import (
 	"github.com/streamhouse/streamhouse/lease"
 	"github.com/streamhouse/streamhouse/metadata"
 	"github.com/streamhouse/streamhouse/metadata/sqlite"
+	"github.com/streamhouse/streamhouse/segment"
+	"github.com/streamhouse/streamhouse/segment/objstore"
 )
 
 // database is the metadata store that all agents of a world share: the one on
@@ -25,6 +26,7 @@ import (
 type database struct {
 	metadata.Store
 	mutant Mutant
+	bucket objstore.Store
 
 	mu      sync.Mutex
 	server  int // how often the server has been started
@@ -33,6 +35,8 @@ type database struct {
 	leaders map[leadership]string
 	errs    []error // what must not be
 	asked   int     // how often Watermarks was
+	// committed has the objects of which a commit was asked for, for NoIdempotence.
+	committed map[segment.ID]bool
 }
 
 // presence is what the database knows of an agent.
@@ -72,7 +76,7 @@ var template = sync.OnceValues(func() ([]byte, error) {
 })
 
 // openDatabase opens a new database in a folder.
-func openDatabase(dir string, mutant Mutant) (*database, error) {
+func openDatabase(dir string, mutant Mutant, bucket objstore.Store) (*database, error) {
 	empty, err := template()
 	if err != nil {
 		return nil, fmt.Errorf("make the template of the database: %w", err)
@@ -89,12 +93,10 @@ func openDatabase(dir string, mutant Mutant) (*database, error) {
 		return nil, err
 	}
 	return &database{
-		Store: store, mutant: mutant, agents: make(map[string]*presence), restart: make(chan struct{}),
+		Store: store, mutant: mutant, bucket: bucket, committed: make(map[segment.ID]bool), agents: make(map[string]*presence), restart: make(chan struct{}),
 		leaders: make(map[leadership]string),
 	}, nil
 }
-
-var _ io.Closer = (*database)(nil)
 
 // agent returns what is known of an agent. The caller holds mu.
 func (d *database) agent(id string) *presence {
@@ -248,7 +250,7 @@ func (d *database) Commit(ctx context.Context, c *metadata.Commit) ([][]metadata
 			before[k] = marks[0]
 		}
 	}
-	results, err := d.mutant.commit(ctx, d.Store, c)
+	results, err := d.mutant.commit(ctx, d, c)
 	if err != nil {
 		return nil, err
 	}

@@ -14,6 +14,7 @@ type faults struct {
 	calls, puts                         atomic.Int64
 	refused, lost, late, answerLost     atomic.Int64
 	freezes, kills, drains, cuts        atomic.Int64
+	replacements                        atomic.Int64
 	databaseRestarts, outages, slowness atomic.Int64
 	burials, handOvers                  atomic.Int64
 }
@@ -97,7 +98,7 @@ func (w *world) freeze(s *site, d *dice) {
 func (w *world) nemesis() {
 	d := w.dice("nemesis", 0)
 	for w.loading() {
-		w.rest(d.between(200*time.Millisecond, 4*time.Second))
+		w.rest(d.between(100*time.Millisecond, w.settings.load/8))
 		w.harm(d)
 	}
 }
@@ -110,7 +111,7 @@ func (w *world) harm(d *dice) {
 		return
 	}
 	s := n.site
-	switch d.intN(14) {
+	switch d.intN(16) {
 	case 0, 1:
 		w.faults.kills.Add(1)
 		w.note("%s is killed", s)
@@ -118,7 +119,8 @@ func (w *world) harm(d *dice) {
 	case 2, 3:
 		w.faults.drains.Add(1)
 		w.note("%s is drained", s)
-		w.drain(s)
+		drain, _ := w.at(s)
+		drain()
 	case 4:
 		w.cut(s, "the database", &s.noStore, lasts)
 	case 5:
@@ -146,11 +148,22 @@ func (w *world) harm(d *dice) {
 		w.during(lasts, "bucket is slow", func() { w.faults.bucketLatency.Store(slow) }, func() { w.faults.bucketLatency.Store(int64(usualBucketLatency)) })
 	case 12:
 		oneIn := int64(2 + d.intN(20))
-		w.during(lasts, "database loses calls", func() { w.faults.databaseOneIn.Store(oneIn) }, func() { w.faults.databaseOneIn.Store(0) })
+		w.during(lasts, "database loses calls", func() { w.faults.databaseOneIn.Store(oneIn) }, func() { w.faults.databaseOneIn.Store(w.settings.databaseOneIn) })
 	case 13:
 		oneIn := int64(2 + d.intN(8))
-		w.during(lasts, "bucket loses calls", func() { w.faults.bucketOneIn.Store(oneIn) }, func() { w.faults.bucketOneIn.Store(0) })
+		w.during(lasts, "bucket loses calls", func() { w.faults.bucketOneIn.Store(oneIn) }, func() { w.faults.bucketOneIn.Store(w.settings.bucketOneIn) })
+	case 14, 15:
+		w.replaceFrozen(s, lasts)
 	}
+}
+
+// replaceFrozen has another life begin at the place of one that stands still, and
+// goes on later, as it happens when a machine is lost and comes back.
+func (w *world) replaceFrozen(s *site, lasts time.Duration) {
+	_, replace := w.at(s)
+	w.faults.replacements.Add(1)
+	w.during(lasts, s.String()+" freezes, and is replaced", s.frozen.shut, s.frozen.open)
+	replace()
 }
 
 // cut cuts a site off from something.
@@ -182,7 +195,7 @@ func (f *faults) counts() map[string]int64 {
 	return map[string]int64{
 		"store calls": f.calls.Load(), "uploads": f.puts.Load(),
 		"calls refused": f.refused.Load(), "calls lost": f.lost.Load(), "calls late": f.late.Load(), "answers lost": f.answerLost.Load(),
-		"freezes": f.freezes.Load(), "kills": f.kills.Load(), "drains": f.drains.Load(), "cuts": f.cuts.Load(),
+		"freezes": f.freezes.Load(), "kills": f.kills.Load(), "drains": f.drains.Load(), "cuts": f.cuts.Load(), "replacements": f.replacements.Load(),
 		"database restarts": f.databaseRestarts.Load(), "outages": f.outages.Load(), "slow stores": f.slowness.Load(),
 		"burials": f.burials.Load(), "leases handed over": f.handOvers.Load(),
 	}

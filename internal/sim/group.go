@@ -66,8 +66,7 @@ func (c *client) fetchOffset(group string, p int32) {
 	t := kmsg.NewOffsetFetchRequestTopic()
 	t.Topic, t.Partitions = c.world.topic.Name, []int32{p}
 	req.Topics = append(req.Topics, t)
-	c.connected()
-	position := check.Position{Group: group, Partition: p, Agent: c.world.lifeAt(c.address), Invoked: c.world.recorder.Now()}
+	position := check.Position{Group: group, Partition: p, Agent: c.connected().agent, Invoked: c.world.recorder.Now()}
 	resp, err := c.ask(req)
 	if err != nil {
 		return

@@ -17,6 +17,7 @@ import (
 // order, and several may be on their way.
 type link struct {
 	conn   net.Conn
+	agent  int32 // number of the life
 	format *kmsg.RequestFormatter
 
 	mu      sync.Mutex
@@ -43,11 +44,11 @@ var errNoAnswer = errors.New("no answer")
 func (w *world) connect(address string, random *dice) (*link, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), requestTimeout)
 	defer cancel()
-	conn, err := w.network.dial(ctx, nil, address, random)
+	conn, to, err := w.network.dial(ctx, nil, address, random)
 	if err != nil {
 		return nil, err
 	}
-	l := &link{conn: conn, format: kmsg.NewRequestFormatter(kmsg.FormatterClientID("client"))}
+	l := &link{conn: conn, agent: to.number, format: kmsg.NewRequestFormatter(kmsg.FormatterClientID("client"))}
 	w.links.Go(l.receive)
 	return l, nil
 }

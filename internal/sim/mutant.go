@@ -37,25 +37,36 @@ const (
 // Mutants lists all mistakes.
 var Mutants = []Mutant{NoFence, NoDeduplication, NoIdempotence, Guessing, LostPut, OffsetZero, StaleReads}
 
-// commit commits to a store.
-func (m Mutant) commit(ctx context.Context, store metadata.Store, c *metadata.Commit) ([][]metadata.CommitResult, error) {
+// commit commits to the database.
+func (m Mutant) commit(ctx context.Context, d *database, c *metadata.Commit) ([][]metadata.CommitResult, error) {
 	switch m {
 	case NoFence:
-		return commitUnfenced(ctx, store, c)
-	case NoDeduplication, NoIdempotence:
+		return commitUnfenced(ctx, d.Store, c)
+	case NoDeduplication:
 		c = cloneCommit(c)
 		for i := range c.Objects {
-			if m == NoIdempotence {
-				c.Objects[i].ID = segment.NewID()
-			}
 			for j := range c.Objects[i].Batches {
-				if m == NoDeduplication {
-					c.Objects[i].Batches[j].ProducerID = -1
-				}
+				c.Objects[i].Batches[j].ProducerID = -1
 			}
 		}
+	case NoIdempotence:
+		c = cloneCommit(c)
+		for i := range c.Objects {
+			o := &c.Objects[i]
+			if again := d.committed[o.ID]; !again {
+				d.committed[o.ID] = true
+				continue
+			}
+			id := segment.NewID()
+			if body, err := d.bucket.Get(ctx, segment.ObjectKey(o.ID), 0, -1); err == nil {
+				if err := d.bucket.Put(ctx, segment.ObjectKey(id), body); err != nil {
+					return nil, err
+				}
+			}
+			o.ID = id
+		}
 	}
-	results, err := store.Commit(ctx, c)
+	results, err := d.Store.Commit(ctx, c)
 	if m == OffsetZero {
 		for i := range results {
 			for j := range results[i] {

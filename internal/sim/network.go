@@ -74,30 +74,30 @@ func (l *listener) Close() error {
 // Addr implements net.Listener.
 func (l *listener) Addr() net.Addr { return address(l.address) }
 
-// dial connects from a site to an address.
-func (n *network) dial(ctx context.Context, from *site, to string, random *dice) (net.Conn, error) {
+// dial connects from a site to an address. It returns whose it is.
+func (n *network) dial(ctx context.Context, from *site, to string, random *dice) (net.Conn, *site, error) {
 	if from != nil {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithCancel(ctx)
 		defer cancel()
 		defer context.AfterFunc(from.life, cancel)()
 		if !from.frozen.pass(ctx.Done()) || !from.noNetwork.pass(ctx.Done()) {
-			return nil, ctx.Err()
+			return nil, nil, ctx.Err()
 		}
 	}
 	select {
 	case <-time.After(random.latency(hop)):
 	case <-ctx.Done():
-		return nil, ctx.Err()
+		return nil, nil, ctx.Err()
 	}
 	n.mu.Lock()
 	l := n.listeners[to]
 	n.mu.Unlock()
 	if l == nil || l.site.isDead() {
-		return nil, errRefused
+		return nil, nil, errRefused
 	}
 	if !l.site.noNetwork.pass(ctx.Done()) { // a process that stands still has a kernel that accepts
-		return nil, ctx.Err()
+		return nil, nil, ctx.Err()
 	}
 	near, wireNear := net.Pipe()
 	wireFar, far := net.Pipe()
@@ -105,10 +105,10 @@ func (n *network) dial(ctx context.Context, from *site, to string, random *dice)
 	select {
 	case l.arrived <- far:
 	case <-l.closed:
-		return nil, errRefused
+		return nil, nil, errRefused
 	}
 	n.wires.Go(w.run)
-	return near, nil
+	return near, l.site, nil
 }
 
 // hop is a usual time from one to another.
@@ -179,4 +179,3 @@ func (w *wire) passes() bool {
 	}
 	return true
 }
-

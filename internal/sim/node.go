@@ -119,7 +119,8 @@ func (n *node) assemble(session uuid.UUID, reg *prometheus.Registry) error {
 	n.groups = group.NewCoordinator(n.store, n.leases, broker.GroupView(n.topology), id, group.NewConfig(static), group.NewMetrics(reg), log)
 	watch := peers.DefaultConfig()
 	watch.Dial = func(ctx context.Context, address string) (net.Conn, error) {
-		return n.site.world.network.dial(ctx, n.site, address, n.site.random)
+		conn, _, err := n.site.world.network.dial(ctx, n.site, address, n.site.random)
+		return conn, err
 	}
 	n.peers = peers.New(watch, self.NodeID, n.store, cluster{n.topology}, peers.NewMetrics(reg), log)
 	n.broker = broker.New(broker.Parts{
@@ -282,4 +283,3 @@ func (n *node) handOver(ctx context.Context, reason lease.HandoverReason, leases
 	both.Go(func() { n.groups.HandOver(ctx, reason, shards, to) })
 	both.Wait()
 }
-

@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -115,12 +116,10 @@ func (l *lane) flush() {
 			pause(l.dice.between(0, 5*time.Millisecond))
 		}
 	}
-	failed := false
 	next := ""
 	for i, b := range window {
 		resp, err := link.wait(answers[i])
 		if err != nil {
-			failed = true
 			next = l.world.anyAddress(l.dice)
 			continue
 		}
@@ -132,10 +131,7 @@ func (l *lane) flush() {
 			for j, id := range b.ids {
 				l.sender.Acked(id, p.BaseOffset+int64(j))
 			}
-		case hopeless:
-			if failed && p.ErrorCode == kerr.OutOfOrderSequenceNumber.Code {
-				break // behind one that failed
-			}
+		case hopeless: // also OUT_OF_ORDER_SEQUENCE_NUMBER, behind one that failed or not
 			l.world.fail("producer %d, partition %d: sequence %d got %v", l.id, l.partition, b.sequence, kerr.ErrorForCode(p.ErrorCode))
 		default:
 			if at, ok := hint(r, p); ok {
@@ -144,15 +140,8 @@ func (l *lane) flush() {
 				next = l.world.anyAddress(l.dice)
 			}
 		}
-		failed = failed || !b.acked
 	}
-	kept := l.unacked[:0:0]
-	for _, b := range l.unacked {
-		if !b.acked {
-			kept = append(kept, b)
-		}
-	}
-	l.unacked = kept
+	l.unacked = slices.DeleteFunc(l.unacked, func(b *sentBatch) bool { return b.acked })
 	if next != "" {
 		l.goTo(next)
 	}

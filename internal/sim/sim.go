@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"hash/fnv"
 	"testing"
+	"testing/cryptotest"
 	"testing/synctest"
 	"time"
 
@@ -27,6 +28,7 @@ type Result struct {
 func Run(t *testing.T, seed uint64, mutant Mutant, dir string) Result {
 	t.Helper()
 	var result Result
+	cryptotest.SetGlobalRandom(t, seed)
 	synctest.Test(t, func(t *testing.T) {
 		w, err := newWorld(seed, mutant, dir)
 		if err != nil {
@@ -74,4 +76,3 @@ func hash(h *check.History) uint64 {
 	fmt.Fprintf(sum, "%v", *h)
 	return sum.Sum64()
 }
-

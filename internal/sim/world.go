@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
@@ -31,6 +32,8 @@ type settings struct {
 	ingest           ingest.Config
 	fetch            fetch.Config
 	objects          objstore.Policy
+	// Of so many calls one fails at all times; 0: none.
+	databaseOneIn, bucketOneIn int64
 }
 
 // newSettings rolls them. Most worlds are short and have short leases, so that
@@ -50,6 +53,9 @@ func newSettings(d *dice) settings {
 	}
 	s.lease.RenewInterval = s.lease.Duration * 3 / 5
 	s.lease.Margin = min(s.lease.Margin, s.lease.Duration/10)
+	if d.oneIn(2) {
+		s.databaseOneIn, s.bucketOneIn = int64(50+d.intN(200)), int64(10+d.intN(50))
+	}
 	s.ingest.InlineMaxBytes = []int64{0, 400, 16 << 10}[d.intN(3)]
 	if d.oneIn(2) { // impatient
 		s.ingest.UploadTimeout, s.ingest.CommitTimeout, s.ingest.CommitDeadline = 4*time.Second, time.Second, 3*time.Second
@@ -90,21 +96,14 @@ type world struct {
 	operations Operations
 }
 
-// slot is an agent through all of its lives.
-type slot struct {
-	id, address string
-
-	mu    sync.Mutex
-	node  *node // nil while it is down
-	drain context.CancelFunc
-}
-
 func newWorld(seed uint64, mutant Mutant, dir string) (*world, error) {
 	w := &world{seed: seed, mutant: mutant, bucket: objstoretest.NewMemory(), network: newNetwork(), start: time.Now()}
 	w.settings = newSettings(w.dice("settings", 0))
 	w.faults.reset()
+	w.faults.databaseOneIn.Store(w.settings.databaseOneIn)
+	w.faults.bucketOneIn.Store(w.settings.bucketOneIn)
 	var err error
-	if w.db, err = openDatabase(dir, mutant); err != nil {
+	if w.db, err = openDatabase(dir, mutant, w.bucket); err != nil {
 		return nil, err
 	}
 	w.topic = metadata.NewTopic{ID: uuid.New(), Name: "events", Partitions: w.settings.partitions}
@@ -152,30 +151,63 @@ func (w *world) later(s *site, do func()) {
 	})
 }
 
-// supervise runs an agent, again and again.
+// supervise runs an agent, again and again at one address: mostly under the same
+// id, as most are deployed. While one has not ended it is replaced under its own id,
+// and ends when it learns of that: two that go on at one address would be a mistake
+// of their operator.
 func (w *world) supervise(sl *slot) {
-	d := w.dice("supervisor "+sl.id, 0)
-	for w.gone.Err() == nil {
+	d := w.dice("supervisor "+sl.address, 0)
+	id := sl.id
+	var alive atomic.Int32
+	for life := 1; w.gone.Err() == nil; life++ {
 		w.mu.Lock()
 		w.numbers++
-		s := newSite(w, w.numbers, sl.id)
+		s := newSite(w, w.numbers, id)
 		w.mu.Unlock()
-		stop := context.AfterFunc(w.gone, s.die)
-		if err := w.live(sl, s); err != nil {
-			w.note("%s has ended: %v", s, err)
-			if !expected(err) {
-				w.fail("%s has ended: %v", s, err)
+		ended := make(chan struct{})
+		replaced := make(chan struct{})
+		alive.Add(1)
+		w.lives.Go(func() {
+			defer close(ended)
+			defer alive.Add(-1)
+			w.live(sl, s, sync.OnceFunc(func() { close(replaced) }))
+		})
+		select {
+		case <-ended:
+			if alive.Load() == 0 && d.oneIn(4) {
+				id = fmt.Sprintf("%s.%d", sl.id, life)
 			}
-		}
-		s.die()
-		stop()
-		sl.mu.Lock()
-		sl.node = nil
-		sl.mu.Unlock()
-		if w.gone.Err() == nil {
 			w.rest(d.between(50*time.Millisecond, 5*time.Second))
+		case <-replaced:
+		case <-w.gone.Done():
+		}
+		if w.gone.Err() == nil {
 			pause(d.between(time.Millisecond, 50*time.Millisecond))
 		}
+	}
+}
+
+// live runs one life of an agent. Others may come after it before it has ended,
+// and take its place.
+func (w *world) live(sl *slot, s *site, replace func()) {
+	defer context.AfterFunc(w.gone, s.die)()
+	defer s.die()
+	err := func() error {
+		ctx, cancel := context.WithTimeout(s.life, 30*time.Second)
+		defer cancel()
+		n, err := startNode(ctx, s, sl.address)
+		if err != nil {
+			return err
+		}
+		draining, drain := context.WithCancel(context.Background())
+		defer drain()
+		sl.take(n, drain, replace)
+		defer sl.leave(n)
+		w.note("%s serves at %s", s, sl.address)
+		return n.run(draining)
+	}()
+	if w.note("%s has ended: %v", s, err); err != nil && !expected(err) {
+		w.fail("%s has ended: %v", s, err)
 	}
 }
 
@@ -185,32 +217,43 @@ func expected(err error) bool {
 		errors.Is(err, metadata.ErrUnknownOutcome) || errors.Is(err, context.DeadlineExceeded)
 }
 
-// live runs one life of an agent.
-func (w *world) live(sl *slot, s *site) error {
-	ctx, cancel := context.WithTimeout(s.life, 30*time.Second)
-	defer cancel()
-	n, err := startNode(ctx, s, sl.address)
-	if err != nil {
-		return err
-	}
-	draining, drain := context.WithCancel(context.Background())
-	defer drain()
-	sl.mu.Lock()
-	sl.node, sl.drain = n, drain
-	sl.mu.Unlock()
-	w.note("%s serves", s)
-	return n.run(draining)
+// slot is a place for an agent, at which one life follows on another.
+type slot struct {
+	id, address string
+
+	mu             sync.Mutex
+	node           *node // nil while it is down
+	drain, replace func()
 }
 
-// drain has an agent leave.
-func (w *world) drain(s *site) {
+func (sl *slot) take(n *node, drain, replace func()) {
+	sl.mu.Lock()
+	defer sl.mu.Unlock()
+	sl.node, sl.drain, sl.replace = n, drain, replace
+}
+
+// leave empties the place, unless another life is there already.
+func (sl *slot) leave(n *node) {
+	sl.mu.Lock()
+	defer sl.mu.Unlock()
+	if sl.node == n {
+		sl.node = nil
+	}
+}
+
+// at returns what ends and what replaces a life; nothings if it is not there.
+func (w *world) at(s *site) (drain, replace func()) {
 	for _, sl := range w.slots {
 		sl.mu.Lock()
 		if sl.node != nil && sl.node.site == s {
-			sl.drain()
+			drain, replace = sl.drain, sl.replace
 		}
 		sl.mu.Unlock()
 	}
+	if drain == nil {
+		return func() {}, func() {}
+	}
+	return drain, replace
 }
 
 // nodes are the agents that are up.
@@ -236,20 +279,6 @@ func (w *world) anyNode(d *dice) *node {
 
 // anyAddress is that of some agent, up or not.
 func (w *world) anyAddress(d *dice) string { return w.slots[d.intN(len(w.slots))].address }
-
-// lifeAt is the number of the life that serves at an address.
-func (w *world) lifeAt(address string) int32 {
-	for _, sl := range w.slots {
-		if sl.address == address {
-			sl.mu.Lock()
-			defer sl.mu.Unlock()
-			if sl.node != nil {
-				return sl.node.site.number
-			}
-		}
-	}
-	return check.NoAgent
-}
 
 // logger is the log of an agent.
 func (w *world) logger(*site) *slog.Logger { return slog.New(slog.DiscardHandler) }
