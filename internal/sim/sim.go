@@ -54,7 +54,7 @@ func (w *world) judge() Result {
 	if err := metadatatest.Audit(context.Background(), w.db.Store); err != nil {
 		wrong = append(wrong, err.Error())
 	}
-	for _, a := range check.Check(history, check.Options{}) {
+	for _, a := range check.Check(history, w.demands()) {
 		wrong = append(wrong, a.String())
 		concerned[a.Partition] = true
 	}
@@ -68,6 +68,13 @@ func (w *world) judge() Result {
 		r.Trace = w.trace(concerned)
 	}
 	return r
+}
+
+// demands are those of a world on its history. An agent that is cut off or lost its
+// lease without knowing says for as long as a lease lasts that there is nothing new.
+// With records that come before the end of the log, it may give an older end still.
+func (w *world) demands() check.Options {
+	return check.Options{Staleness: w.settings.lease.Duration + time.Second, Legal: []check.Kind{check.StaleWatermark}}
 }
 
 // hash is a number that stands for the whole history.

@@ -29,6 +29,7 @@ import (
 //	SIM_WORKERS  how many processes try them; by default one for each CPU
 //	SIM_SEED     the one seed that TestReplay runs, SIM_TIMES times (once)
 //	SIM_MUTANT   with this mistake in the stores
+//	SIM_EXACT    is set where histories follow from their seeds
 var (
 	seeds   = fromEnv("SIM_SEEDS", 0)
 	first   = fromEnv("SIM_FIRST", uint64(time.Now().Unix())<<20)
@@ -179,7 +180,7 @@ func replay(seed string, mutant sim.Mutant) string {
 // report reports what a seed found.
 func report(t *testing.T, r sim.Result, mutant sim.Mutant) {
 	t.Helper()
-	t.Errorf("seed %d:\n%s\n%s\n%s", r.Seed, r.Trace, strings.Join(r.Wrong, "\n"), replay(fmt.Sprint(r.Seed), mutant))
+	t.Errorf("seed %d, history %x:\n%s\n%s\n%s", r.Seed, r.Hash, r.Trace, strings.Join(r.Wrong, "\n"), replay(fmt.Sprint(r.Seed), mutant))
 }
 
 // total is what several seeds came to.
@@ -289,6 +290,41 @@ func TestMutants(t *testing.T) {
 				t.Logf("found by the %d. seed: %s", tried, found.Wrong[0])
 			}
 		})
+	}
+}
+
+// TestSameHistory runs seeds twice, in different processes and orders. With the
+// changes to the standard library that make sim makes, nearly all have the same
+// history; the package's comment says which may not.
+func TestSameHistory(t *testing.T) {
+	if os.Getenv("SIM_EXACT") == "" {
+		return
+	}
+	const seeds, mayDiffer = 20, 2
+	var histories [2]map[uint64]uint64
+	var both sync.WaitGroup
+	for i := range histories {
+		histories[i] = make(map[uint64]uint64)
+		j := job{First: 1, Step: 1, Count: seeds}
+		if i == 1 {
+			j = job{First: seeds, Step: ^uint64(0), Count: seeds}
+		}
+		both.Go(func() {
+			if err := work(t, j, func(r sim.Result) { histories[i][r.Seed] = r.Hash }); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	both.Wait()
+	differ := 0
+	for seed, history := range histories[0] {
+		if histories[1][seed] != history {
+			differ++
+		}
+	}
+	t.Logf("%d of %d seeds had another history the second time", differ, len(histories[0]))
+	if differ > mayDiffer {
+		t.Error("histories do not follow from their seeds")
 	}
 }
 
