@@ -11,12 +11,13 @@ TESTFLAGS  := -race -tags invariants,mutants -timeout 10m
 FUZZTIME   := 20000x
 CHAOS_DURATION := 10m
 BENCHFLAGS :=
+SIM_SEEDS  := 1000
 CACHE      := .cache/bin
 LINT       := go tool -modfile=$(CURDIR)/tools/lint/go.mod
 each       := for module in $(MODULES); do (cd $$module &&
 go_files   := find . -name '.?*' -prune -o -name '*.go' -print0
 
-.PHONY: run build test prepare setup check tools bench compat-all chaos fuzz model lint docs clean
+.PHONY: run build test prepare setup check tools bench compat-all chaos fuzz model sim lint docs clean
 
 run: ## start an agent: SQLite and a folder, Kafka on 127.0.0.1:9092
 	go run ./cmd/streamhouse agent
@@ -71,6 +72,11 @@ fuzz: ## each fuzz target for FUZZTIME
 
 model: ## all that leases and commits can come to, within large bounds: minutes, 2 GB
 	go test -count 1 -timeout 60m -v -run '^TestSearch$$' ./lease/model -large
+
+sim: ## simulated clusters full of faults: SIM_SEEDS of them in SIM_WORKERS processes; SIM_SEED=n repeats one
+	go run ./internal/sim/overlay .cache/sim
+	go test -overlay .cache/sim/overlay.json -tags invariants -c -o $(CACHE)/sim.test ./internal/sim
+	SIM_SEEDS=$(SIM_SEEDS) $(CACHE)/sim.test -test.v -test.timeout 0 -test.run '$(if $(SIM_SEED),^TestReplay$$,^TestSeeds$$)'
 
 lint: check ## staticcheck and gofumpt too
 	$(each) $(LINT) staticcheck -tags invariants ./...) || exit 1; done

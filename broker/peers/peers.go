@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"net"
 	"sync"
 	"time"
 
@@ -21,13 +22,20 @@ type Config struct {
 	Timeout time.Duration
 	// Patience is how long a peer may take to answer a challenge by the store.
 	Patience time.Duration
+	// Dial connects to a peer's host:port, until ctx ends.
+	Dial func(ctx context.Context, address string) (net.Conn, error)
 }
 
 // DefaultConfig finds a frozen agent within Interval + Timeout + Patience. A
 // timeout that was too short costs a challenge, patience that was too short a
 // burial.
 func DefaultConfig() Config {
-	return Config{Interval: 500 * time.Millisecond, Timeout: time.Second, Patience: 2 * time.Second}
+	return Config{
+		Interval: 500 * time.Millisecond, Timeout: time.Second, Patience: 2 * time.Second,
+		Dial: func(ctx context.Context, address string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, "tcp", address)
+		},
+	}
 }
 
 // Store decides about life and death: part of metadata.Agents.

@@ -172,7 +172,8 @@ func watch(t *testing.T, p *peer, r *register) *prometheus.Registry {
 		{ID: "peer", NodeID: 2, Session: uuid.New(), Host: addr.IP.String(), Port: int32(addr.Port)},
 	}
 	reg := prometheus.NewRegistry()
-	cfg := peers.Config{Interval: 10 * time.Millisecond, Timeout: 100 * time.Millisecond, Patience: 200 * time.Millisecond}
+	cfg := peers.DefaultConfig()
+	cfg.Interval, cfg.Timeout, cfg.Patience = 10*time.Millisecond, 100*time.Millisecond, 200*time.Millisecond
 	w := peers.New(cfg, 1, r, r, peers.NewMetrics(reg), slog.New(slog.NewTextHandler(t.Output(), nil)))
 	r.watcher = w
 	ctx, stop := context.WithCancel(t.Context())

@@ -30,8 +30,9 @@ const maxReply = 64 << 10
 // address may be another agent's by now, and an agent that is cut off from the
 // store says by the same answer that it is of no use.
 func (w *Watcher) probe(ctx context.Context, a metadata.Agent, answered func()) error {
-	dialer := net.Dialer{Timeout: w.cfg.Timeout}
-	conn, err := dialer.DialContext(ctx, "tcp", net.JoinHostPort(a.Host, strconv.Itoa(int(a.Port))))
+	dialing, cancel := context.WithTimeout(ctx, w.cfg.Timeout)
+	conn, err := w.cfg.Dial(dialing, net.JoinHostPort(a.Host, strconv.Itoa(int(a.Port))))
+	cancel()
 	if err != nil {
 		return err
 	}

@@ -61,7 +61,7 @@ func TestForbidden(t *testing.T) {
 		{"broker/fetch", ours("broker/config"), true},
 		{"broker/fetch", ours("broker"), false},
 		{"broker/fetch", ours("protocol"), false},
-		{"broker/sim", ours("broker"), true},
+		{"internal/sim", ours("broker"), true},
 		{"cmd/streamhouse", ours("broker"), true},
 		{"cmd/streamhouse", ours("internal/testdb"), false},
 		{"broker/fetch", "github.com/spf13/cobra", false},

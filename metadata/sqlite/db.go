@@ -3,8 +3,10 @@ package sqlite
 import (
 	"context"
 	"database/sql"
+	"database/sql/driver"
 	"errors"
 	"fmt"
+	"time"
 
 	"modernc.org/sqlite"
 	sqlite3 "modernc.org/sqlite/lib"
@@ -221,8 +223,16 @@ type dialect struct{}
 
 var _ sqlstore.Dialect = dialect{}
 
-// Now implements sqlstore.Dialect.
-func (dialect) Now() string { return `CAST(unixepoch('now', 'subsec') * 1000 AS INTEGER)` }
+// Now implements sqlstore.Dialect. The clock is this process's, as it is with
+// SQLite's own functions of time; but those ask the system, and would not stand
+// still where a test has time stand still.
+func (dialect) Now() string { return `now_ms()` }
+
+func init() {
+	sqlite.MustRegisterScalarFunction("now_ms", 0, func(*sqlite.FunctionContext, []driver.Value) (driver.Value, error) {
+		return time.Now().UnixMilli(), nil
+	})
+}
 
 // ForUpdate implements sqlstore.Dialect: there is one writer.
 func (dialect) ForUpdate() string { return "" }
