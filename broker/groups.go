@@ -23,10 +23,11 @@ func whenDone[T any](b *Broker, from memberRef, p group.Pending[T], fill func(T,
 		if ctx.Err() != nil {
 			return nil
 		}
-		if errors.Is(err, kerr.NotCoordinator) {
-			b.members.sentOn(from)
-		} else {
+		switch {
+		case err == nil:
 			b.members.served(ctx, from)
+		case errors.Is(err, kerr.NotCoordinator):
+			b.members.sentOn(from)
 		}
 		return fill(answer, err)
 	})

@@ -2,6 +2,7 @@ package broker
 
 import (
 	"context"
+	"maps"
 	"sync"
 	"time"
 )
@@ -12,9 +13,11 @@ import (
 // clients show an error to their application if a coordinator is gone that they
 // believe to be there. The zero value is ready for use.
 type members struct {
-	mu    sync.Mutex
-	seen  map[memberRef]sighting
-	empty chan struct{} // closed when seen is, for the one who waits for it; nil if nobody does
+	mu      sync.Mutex
+	seen    map[memberRef]sighting
+	sweepAt int                          // the length of seen at which it is swept
+	conns   map[context.Context]struct{} // those of which the end will be taken in
+	empty   chan struct{}                // closed when seen is empty, for the one who waits for it; nil if nobody does
 }
 
 // memberRef names a member; without an id it is nobody.
@@ -39,20 +42,31 @@ func (m *members) served(conn context.Context, ref memberRef) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.seen == nil {
-		m.seen = make(map[memberRef]sighting)
+		m.seen, m.conns = make(map[memberRef]sighting), make(map[context.Context]struct{})
 	}
-	if m.seen[ref].conn != conn {
-		context.AfterFunc(conn, func() { m.left(conn, ref) })
+	if _, known := m.conns[conn]; !known {
+		m.conns[conn] = struct{}{}
+		context.AfterFunc(conn, func() { m.left(conn) })
 	}
 	m.seen[ref] = sighting{conn, time.Now()}
+	if len(m.seen) > m.sweepAt { // one connection may bring any number of members
+		maps.DeleteFunc(m.seen, func(_ memberRef, s sighting) bool { return time.Since(s.at) >= memberReturns })
+		m.sweepAt = max(minSweep, 2*len(m.seen))
+	}
 }
 
-// left takes in that a member's connection has ended.
-func (m *members) left(conn context.Context, ref memberRef) {
+// minSweep is a number of members that is not worth a sweep.
+const minSweep = 128
+
+// left takes in that a connection has ended.
+func (m *members) left(conn context.Context) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.seen[ref].conn == conn {
-		m.forget(ref)
+	delete(m.conns, conn)
+	for ref, s := range m.seen {
+		if s.conn == conn {
+			m.forget(ref)
+		}
 	}
 }
 

@@ -2,6 +2,7 @@ package broker
 
 import (
 	"context"
+	"strconv"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -49,4 +50,19 @@ func TestAwaitMembers(t *testing.T) {
 			})
 		})
 	}
+}
+
+// However many members there were, those that are not expected any more are
+// forgotten.
+func TestMembersAreBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := new(members)
+		for i := range 100 * minSweep {
+			m.served(t.Context(), memberRef{"g", strconv.Itoa(i)})
+			time.Sleep(memberReturns / minSweep)
+		}
+		if len(m.seen) > 2*minSweep+1 || len(m.conns) != 1 {
+			t.Errorf("%d members on %d connections are remembered", len(m.seen), len(m.conns))
+		}
+	})
 }

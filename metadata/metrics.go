@@ -19,10 +19,11 @@ import (
 //	streamhouse_metadata_store_errors_total{query,class}  unavailable, unknown_outcome, canceled, fault
 //	streamhouse_metadata_store_queries_total{query}       statements sent to the database
 //
-// A refusal, such as ErrTopicExists, is an answer and no error.
-func WithMetrics(store Store, reg prometheus.Registerer) Store {
+// A refusal, such as ErrTopicExists, is an answer and no error. silence is told of
+// all calls.
+func WithMetrics(store Store, reg prometheus.Registerer, silence *Silence) Store {
 	m := &measured{
-		store: store,
+		store: store, silence: silence,
 		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name:    "streamhouse_metadata_store_query_duration_seconds",
 			Help:    "Time that a call of the metadata store took.",
@@ -55,6 +56,7 @@ func CountQueries(ctx context.Context, n int) {
 // measured is a store with its calls measured.
 type measured struct {
 	store    Store
+	silence  *Silence
 	duration *prometheus.HistogramVec
 	errors   *prometheus.CounterVec
 	queries  *prometheus.CounterVec
@@ -63,7 +65,9 @@ type measured struct {
 // measure runs one call.
 func (m *measured) measure(ctx context.Context, query string, call func(context.Context) error) error {
 	begin := time.Now()
+	m.silence.asked()
 	err := call(context.WithValue(ctx, queryCounter{}, m.queries.WithLabelValues(query)))
+	m.silence.ended(err)
 	m.duration.WithLabelValues(query).Observe(time.Since(begin).Seconds())
 	m.countError(query, err)
 	return err

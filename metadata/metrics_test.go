@@ -28,7 +28,7 @@ func (f *failing) Heartbeat(ctx context.Context, _ string, _ uuid.UUID) error {
 func TestMetricsCountErrorsByClassAndStatements(t *testing.T) {
 	reg := prometheus.NewRegistry()
 	f := new(failing)
-	store := metadata.WithMetrics(f, reg)
+	store := metadata.WithMetrics(f, reg, new(metadata.Silence))
 	for _, err := range []error{
 		nil,
 		fmt.Errorf("x: %w", metadata.ErrSuperseded), // an answer

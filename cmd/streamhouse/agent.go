@@ -130,6 +130,7 @@ type node struct {
 
 	kafka, admin net.Listener
 	store        metadata.Store
+	silence      metadata.Silence
 	objects      driver.Store
 
 	agent    *agent.Agent
@@ -233,7 +234,7 @@ func (n *node) openStores(ctx context.Context, session uuid.UUID, reg prometheus
 	if err != nil {
 		return nil, fmt.Errorf("metadata_url: %w", adviseOnMetadata(ctx, err))
 	}
-	n.store = metadata.WithMetrics(store, reg)
+	n.store = metadata.WithMetrics(store, reg, &n.silence)
 	return objstore.WithPolicy(objstore.WithMetrics(n.objects, objstore.NewMetrics(reg)), objstore.DefaultPolicy()), nil
 }
 
@@ -314,7 +315,7 @@ func (n *node) assemble(objects objstore.Store, session uuid.UUID, reg *promethe
 	n.broker = broker.New(broker.Parts{
 		NodeID: self.NodeID, AgentID: s.AgentID, Store: n.store, Topology: n.topology, Partitions: n.table,
 		Reader: n.reader, Sessions: fetch.NewSessions(), Groups: n.groups,
-		LogDir: withoutQuery(s.ObjectURL), Log: log, Level: n.level, CutOff: n.agent.CutOff, Peers: n.peers,
+		LogDir: withoutQuery(s.ObjectURL), Log: log, Level: n.level, CutOff: n.cutOff, Peers: n.peers,
 	})
 	n.balance = balance.New(balance.Agent{
 		ID: s.AgentID, View: func() balance.View { return spread{n.topology.Snapshot()} }, Leases: n.leases,
@@ -358,6 +359,14 @@ func (n *node) comeBack() {
 	n.topology.Leave(false)
 	n.agent.Return()
 }
+
+// storeSilence is how long the metadata store may answer nothing until the agent
+// counts as cut off from it.
+const storeSilence = 3 * time.Second
+
+// cutOff says whether the agent is of no use, since it can't reach the metadata
+// store: its peers and clients are told.
+func (n *node) cutOff() bool { return n.agent.CutOff() || n.silence.Lasts() > storeSilence }
 
 // healthCheck says what makes the agent unfit to serve.
 func (n *node) healthCheck() error { return cmp.Or(n.agent.HealthCheck(), n.balance.HealthCheck()) }

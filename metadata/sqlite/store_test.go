@@ -55,7 +55,7 @@ func TestStore(t *testing.T) {
 	reg := prometheus.NewRegistry()
 	metadatatest.Run(t, func(t testing.TB) (metadata.Store, metadatatest.Exec) {
 		s := openNew(t)
-		return metadata.WithMetrics(s, reg), s.exec
+		return metadata.WithMetrics(s, reg, new(metadata.Silence)), s.exec
 	})
 
 	families, err := reg.Gather()
