@@ -24,7 +24,7 @@ func whenDone[T any](b *Broker, from memberRef, p group.Pending[T], fill func(T,
 			return nil
 		}
 		switch {
-		case err == nil:
+		case err == nil, errors.Is(err, kerr.RebalanceInProgress):
 			b.members.served(ctx, from)
 		case errors.Is(err, kerr.NotCoordinator):
 			b.members.sentOn(from)
