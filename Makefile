@@ -9,13 +9,14 @@ TESTFLAGS  := -race -tags invariants,mutants -timeout 10m
 # A number of runs: at a limit of time, go test fails now and then with nothing
 # but "context deadline exceeded".
 FUZZTIME   := 20000x
+CHAOS_DURATION := 10m
 BENCHFLAGS :=
 CACHE      := .cache/bin
 LINT       := go tool -modfile=$(CURDIR)/tools/lint/go.mod
 each       := for module in $(MODULES); do (cd $$module &&
 go_files   := find . -name '.?*' -prune -o -name '*.go' -print0
 
-.PHONY: run build test prepare setup check tools bench compat-all fuzz model lint docs clean
+.PHONY: run build test prepare setup check tools bench compat-all chaos fuzz model lint docs clean
 
 run: ## start an agent: SQLite and a folder, Kafka on 127.0.0.1:9092
 	go run ./cmd/streamhouse agent
@@ -54,6 +55,12 @@ compat-all: $(CACHE)/s3server tools setup ## all clients and tools, also what ta
 	status=0; (cd compat-tests && COMPAT_ALL=1 COMPAT_REPORT=report/last.json \
 		../$(CACHE)/testenv go test -count 1 -timeout 60m .) || status=$$?; \
 		$(MAKE) --no-print-directory docs; exit $$status
+
+chaos: $(CACHE)/s3server setup ## four agents under faults of all kinds for CHAOS_DURATION; CHAOS_SEED chooses them; evidence of failures is in .cache/chaos
+	go build -tags invariants -o $(CACHE)/chaos-streamhouse ./cmd/streamhouse
+	mkdir -p .cache/chaos
+	cd compat-tests && CHAOS_DURATION=$(CHAOS_DURATION) STREAMHOUSE_BIN=$(CURDIR)/$(CACHE)/chaos-streamhouse \
+		go test -count 1 -timeout 0 -v -run '^TestFaultMix$$' -artifacts -outputdir $(CURDIR)/.cache/chaos .
 
 fuzz: ## each fuzz target for FUZZTIME
 	@grep -ro --include='*_test.go' '^func Fuzz[A-Za-z0-9_]*' $(filter-out $(MODULES:%=%/),$(wildcard */)) | \

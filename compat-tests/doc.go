@@ -11,8 +11,9 @@
 //
 // COMPAT_TARGET is a comma-separated list of embedded, cluster and apachekafka; the default is embedded,cluster.
 // STREAMHOUSE_BIN names an agent binary to test in place of a fresh build. COMPAT_KILLS is how often TestKill9 kills
-// an agent of each target, COMPAT_CHAOS for how many seconds TestGroupsChaos makes faults. COMPAT_SEED makes other test
-// data and other moments to kill; a failing test prints its seed. COMPAT_ALL=1 runs what takes minutes too.
+// an agent of each target, COMPAT_CHAOS for how many seconds TestGroupsChaos makes faults, CHAOS_DURATION for how long
+// TestFaultMix does, with faults that CHAOS_SEED chooses. COMPAT_SEED makes other test data and other moments to kill; a
+// failing test prints its seed. COMPAT_ALL=1 runs what takes minutes too.
 //
 // What works is noted by the tests themselves (package report), and docs/COMPATIBILITY.md is made of it by `make
 // compat-all`, which runs everything. Every other run on the default targets fails if it notes something else than the

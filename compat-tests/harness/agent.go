@@ -65,6 +65,9 @@ func newAgent(id, dir string, env, flags []string) (*Agent, error) {
 	return &Agent{binary: binary, id: id, dir: dir, flags: flags, env: env, address: address, admin: admin}, nil
 }
 
+// ID is its agent_id.
+func (a *Agent) ID() string { return a.id }
+
 // Address is host:port of the Kafka listener.
 func (a *Agent) Address() string { return a.address }
 
@@ -91,7 +94,7 @@ func (a *Agent) Launch(ctx context.Context) error {
 	// The agent lives until Stop or Kill, not until ctx ends.
 	cmd := exec.CommandContext(context.WithoutCancel(ctx), a.binary, args...)
 	cmd.Env = append(foreignEnvironment(), a.env...)
-	p, err := process.Start("agent "+a.id, cmd, filepath.Join(a.dir, a.id+".log"))
+	p, err := process.Start("agent "+a.id, cmd, a.LogPath())
 	if err != nil {
 		return err
 	}
@@ -130,6 +133,9 @@ func (a *Agent) Kill() error { return a.process.Kill() }
 
 // Exited returns nil while the agent runs, and how it ended afterwards.
 func (a *Agent) Exited() error { return a.process.Exited() }
+
+// LogPath is the file that the agent logs to, over all its runs. It goes with the test.
+func (a *Agent) LogPath() string { return filepath.Join(a.dir, a.id+".log") }
 
 // LogTail returns the end of the agent's log, over all its runs.
 func (a *Agent) LogTail() string { return a.process.LogTail() }

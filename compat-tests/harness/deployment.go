@@ -83,6 +83,13 @@ func prepare(t testing.TB, id string, env []string, flags ...string) *Agent {
 	if err != nil {
 		t.Fatal(err)
 	}
+	stopAfter(t, agent)
+	return agent
+}
+
+// stopAfter has an agent stopped at the end of the test.
+func stopAfter(t testing.TB, agent *Agent) {
+	t.Helper()
 	t.Cleanup(func() {
 		if agent.process == nil {
 			return
@@ -94,10 +101,9 @@ func prepare(t testing.TB, id string, env []string, flags ...string) *Agent {
 			t.Error(err)
 		}
 		if t.Failed() {
-			t.Logf("log of agent %s:\n%s", id, agent.LogTail())
+			t.Logf("log of agent %s:\n%s", agent.id, agent.LogTail())
 		}
 	})
-	return agent
 }
 
 func start(t testing.TB, agents ...*Agent) {

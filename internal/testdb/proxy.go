@@ -105,7 +105,8 @@ func (p *Proxy) URL() string {
 	return strings.NewReplacer(p.target, p.Addr(), url.QueryEscape(p.target), url.QueryEscape(p.Addr())).Replace(p.url)
 }
 
-// Pause holds back all that goes in one direction, until Resume.
+// Pause holds back all that goes in one direction, the ends of connections too,
+// until Resume.
 func (p *Proxy) Pause(d Direction) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -245,7 +246,8 @@ func (p *Proxy) open() []*link {
 }
 
 // pump forwards one direction of a connection. The end of the sender's stream is
-// forwarded too; any other end resets the connection.
+// forwarded too; any other end resets the connection. Neither passes a pause: what
+// is cut off from the network can't say goodbye.
 func (p *Proxy) pump(l *link, d Direction) {
 	from, to := l.conns[d], l.conns[1-d]
 	buffer := make([]byte, 64<<10)
@@ -254,14 +256,18 @@ func (p *Proxy) pump(l *link, d Direction) {
 		if n > 0 && !p.forward(l, d, to, buffer[:n]) {
 			return
 		}
+		if err == nil {
+			continue
+		}
+		if !p.hold(l, d) {
+			return
+		}
 		if err == io.EOF {
 			_ = to.CloseWrite()
-			return
-		}
-		if err != nil {
+		} else {
 			l.reset()
-			return
 		}
+		return
 	}
 }
 

@@ -70,6 +70,37 @@ func TestProxyPauseHoldsOneDirection(t *testing.T) {
 	conn.expect(t, "held")
 }
 
+// TestProxyPauseHoldsTheEnd closes both ends of connections while nothing passes: the server learns of it afterwards.
+func TestProxyPauseHoldsTheEnd(t *testing.T) {
+	t.Parallel()
+	for _, end := range []struct {
+		name  string
+		close func(testConn)
+	}{
+		{"closed", func(c testConn) { c.Close() }},
+		{"reset", func(c testConn) { _ = c.SetLinger(0); c.Close() }},
+	} {
+		t.Run(end.name, func(t *testing.T) {
+			t.Parallel()
+			server, received := recordingServer(t)
+			proxy := NewProxy(t, server)
+			conn := dialProxy(t, proxy)
+			conn.send(t, "before")
+			proxy.Pause(ToServer)
+			proxy.Pause(ToClient)
+			end.close(conn)
+			select {
+			case got := <-received:
+				t.Fatalf("through a paused proxy the server learned of the end, after %q", got)
+			case <-time.After(50 * time.Millisecond):
+			}
+			proxy.Resume(ToServer)
+			proxy.Resume(ToClient)
+			<-received
+		})
+	}
+}
+
 func TestProxyDelayKeepsOrder(t *testing.T) {
 	t.Parallel()
 	proxy := NewProxy(t, echoServer(t))
