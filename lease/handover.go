@@ -19,9 +19,10 @@ type HandoverReason string
 
 // The reasons.
 const (
-	ForShutdown HandoverReason = "shutdown" // the agent is on its way out
-	ForBalance  HandoverReason = "balance"  // another agent has the better claim
-	ForBucket   HandoverReason = "bucket"   // the agent can't reach the object store
+	ForShutdown HandoverReason = "shutdown"    // the agent is on its way out
+	ForBalance  HandoverReason = "balance"     // another agent has the better claim
+	ForBucket   HandoverReason = "bucket"      // the agent can't reach the object store
+	ForReach    HandoverReason = "unreachable" // nobody reaches the agent
 )
 
 // Successor names the agent that is to lead a key instead of this one; ok is

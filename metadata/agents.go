@@ -58,6 +58,34 @@ type Agents interface {
 	// or it has left a challenge unanswered for the time of patience. One that
 	// has never attended is not buried.
 	Bury(ctx context.Context, agentID string, session uuid.UUID, patience time.Duration) (Burial, error)
+
+	// Report keeps, or takes back, that one agent can't reach another that may be
+	// alive. A report about a session that has ended, or by one, changes nothing. It
+	// counts for ReportValidFor, and no longer than the two sessions last.
+	Report(ctx context.Context, r Report) error
+	// Isolated says whether the session is one that nobody reaches: all who watch it
+	// report so, which are at least two, and one of them is not in that state itself.
+	// Where all agents report all others, their addresses are such that only clients
+	// reach them, and nobody is isolated; nor is one of two agents ever, since it
+	// can't be told which of them is cut off.
+	Isolated(ctx context.Context, agentID string, session uuid.UUID) (bool, error)
+}
+
+// WatchersOfEach is how many others watch an agent, as far as there are so many:
+// enough that one is left when some die at once.
+const WatchersOfEach = 3
+
+// ReportValidFor is how long a report counts that is neither repeated nor taken
+// back.
+const ReportValidFor = 90 * time.Second
+
+// Report is one agent's word about another that it watches.
+type Report struct {
+	AgentID     string // who is watched
+	Session     uuid.UUID
+	ReporterID  string
+	Reporter    uuid.UUID // the reporter's session
+	Unreachable bool      // false takes the report back
 }
 
 // Signals are what an agent that attends is told. They must not block.

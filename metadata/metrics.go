@@ -146,6 +146,14 @@ func (m *measured) Bury(ctx context.Context, agentID string, session uuid.UUID, 
 	})
 }
 
+func (m *measured) Report(ctx context.Context, r Report) error {
+	return m.measure(ctx, "Report", func(ctx context.Context) error { return m.store.Report(ctx, r) })
+}
+
+func (m *measured) Isolated(ctx context.Context, agentID string, session uuid.UUID) (bool, error) {
+	return measure1(ctx, m, "Isolated", func(ctx context.Context) (bool, error) { return m.store.Isolated(ctx, agentID, session) })
+}
+
 func (m *measured) Sessions(ctx context.Context) ([]AgentSession, error) {
 	return measure1(ctx, m, "Sessions", m.store.Sessions)
 }

@@ -40,9 +40,11 @@ type Agent struct {
 	cutOff   atomic.Pointer[time.Time] // since when the sign of life is lost; nil while it is up
 	draining atomic.Bool
 	place    atomic.Int32 // one of present, away, returning
+	isolated atomic.Bool  // nobody reaches it
 
 	beatNow  chan struct{} // has an element if a heartbeat is wanted at once
 	rejoined chan struct{} // has an element if the sign of life is that of a buried session
+	doubted  chan struct{} // has an element if it was challenged
 }
 
 // Where an agent is, by its own wish.
@@ -57,7 +59,7 @@ const (
 func Start(ctx context.Context, cfg Config, store metadata.Agents, self metadata.Agent, m *Metrics, log *slog.Logger) (*Agent, error) {
 	a := &Agent{
 		cfg: cfg, store: store, self: self, log: log, started: time.Now(),
-		beatNow: make(chan struct{}, 1), rejoined: make(chan struct{}, 1),
+		beatNow: make(chan struct{}, 1), rejoined: make(chan struct{}, 1), doubted: make(chan struct{}, 1),
 	}
 	node, err := a.register(ctx)
 	if err != nil {
@@ -81,8 +83,8 @@ func (a *Agent) register(ctx context.Context) (nodeID int32, err error) {
 func (a *Agent) Self() metadata.Agent { return a.self }
 
 // Run keeps the agent among the living until ctx ends, and returns nil then: it
-// sends heartbeats, attends, and watches for times in which the process stood
-// still. An error ends the agent: metadata.ErrSuperseded says that another
+// sends heartbeats, attends, watches for times in which the process stood still,
+// and finds out whether anybody reaches it. An error ends the agent: metadata.ErrSuperseded says that another
 // process runs under its id. In a drain that is the one that comes after it, and
 // no error: what is left to do is fenced by leases, not by the register.
 //
@@ -93,6 +95,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	parts.Go(func() error { return a.heartbeats(ctx) })
 	parts.Go(func() error { return a.attend(ctx) })
 	parts.Go(func() error { return a.watchClock(ctx) })
+	parts.Go(func() error { return a.watchReach(ctx) })
 	return parts.Wait()
 }
 
@@ -197,6 +200,7 @@ func (a *Agent) Withdraw(ctx context.Context) error {
 
 // Return has an agent that withdrew register again.
 func (a *Agent) Return() {
+	a.isolated.Store(false) // until it is found again
 	a.place.CompareAndSwap(away, returning)
 	signal(a.beatNow)
 }
@@ -212,7 +216,7 @@ func (a *Agent) attend(ctx context.Context) error {
 	delay := attendRetry
 	signals := metadata.Signals{
 		Present:    func() { a.cutOff.Store(nil); delay = attendRetry },
-		Challenged: func() { signal(a.beatNow) },
+		Challenged: func() { signal(a.beatNow); signal(a.doubted) },
 	}
 	for ctx.Err() == nil {
 		life, end := context.WithCancel(ctx)

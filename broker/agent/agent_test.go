@@ -169,3 +169,57 @@ func TestALostSignOfLife(t *testing.T) {
 		r.end(t)
 	})
 }
+
+// A challenged agent looks for reports, for a while only, and believes them if they
+// last; it takes it back if they do not, and when it returns.
+func TestAnAgentFindsThatNobodyReachesIt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := started(t)
+		after := func(d time.Duration, isolated bool) {
+			t.Helper()
+			time.Sleep(d)
+			synctest.Wait()
+			if got := r.agent.Isolated(); got != isolated {
+				t.Errorf("isolated: %t", got)
+			}
+		}
+		r.isolated.Store(true)
+		after(time.Hour, false)
+		if r.looks.Load() != 0 {
+			t.Error("it looks without being challenged")
+		}
+		r.isolated.Store(false)
+		r.challenges <- struct{}{}
+		after(time.Hour, false)
+		if got := r.looks.Load(); got == 0 || got > 10 {
+			t.Errorf("%d looks after a challenge", got)
+		}
+
+		r.challenges <- struct{}{}
+		after(time.Second, false)
+		r.isolated.Store(true) // one that notices later
+		after(time.Second, false)
+		r.isolated.Store(false) // and was wrong
+		after(time.Second, false)
+		r.isolated.Store(true)
+		after(3*time.Second, true)
+		after(time.Hour, true)
+		r.isolated.Store(false)
+		after(time.Second, false)
+
+		r.challenges <- struct{}{}
+		r.isolated.Store(true)
+		after(10*time.Second, true)
+		if err := r.agent.Withdraw(t.Context()); err != nil {
+			t.Error(err)
+		}
+		before := r.looks.Load()
+		after(time.Hour, true)
+		if got := r.looks.Load(); got != before {
+			t.Errorf("%d looks while it is away", got-before)
+		}
+		r.agent.Return()
+		after(time.Second, false)
+		r.end(t)
+	})
+}

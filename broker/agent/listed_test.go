@@ -27,6 +27,8 @@ type register struct {
 	away       atomic.Bool   // nobody can attend
 	challenges chan struct{} // nil: none
 	cuts       chan error    // end the sign of life; nil: never
+	isolated   atomic.Bool   // nobody reaches the agent
+	looks      atomic.Int64  // whether it is
 }
 
 func (r *register) Register(_ context.Context, a metadata.Agent) (int32, error) {
@@ -69,6 +71,13 @@ func (r *register) Attend(ctx context.Context, _ string, _ uuid.UUID, s metadata
 }
 
 func (r *register) Challenge(context.Context, string, uuid.UUID) error { return nil }
+
+func (r *register) Report(context.Context, metadata.Report) error { return nil }
+
+func (r *register) Isolated(context.Context, string, uuid.UUID) (bool, error) {
+	r.looks.Add(1)
+	return r.isolated.Load(), nil
+}
 
 func (r *register) Bury(context.Context, string, uuid.UUID, time.Duration) (metadata.Burial, error) {
 	return metadata.NotBuried, nil

@@ -23,8 +23,19 @@ const (
 	handOverLimit = 30 * time.Second // of one hand-over, with what is in flight
 )
 
-// errBucket is why an agent without its bucket is not ready.
-var errBucket = errors.New("the object store can not be reached: what this agent led was handed over")
+// For how long an agent stays away that nobody reaches. Others can't see that it is
+// back while it is not listed; so it is, and finds out.
+const (
+	minAbsence = 30 * time.Second
+	maxAbsence = 10 * time.Minute
+	relapse    = time.Minute // after its return: the next absence is twice as long
+)
+
+// Why an agent that leads nothing is not ready.
+var (
+	errBucket = errors.New("the object store can not be reached: what this agent led was handed over")
+	errReach  = errors.New("other agents can not reach this one at its advertised address: what it led was handed over")
+)
 
 // Agent is what a Loop works with. All fields are required.
 type Agent struct {
@@ -34,6 +45,9 @@ type Agent struct {
 	Bucket *Bucket
 	// Probe says whether the bucket can be written.
 	Probe func(ctx context.Context) error
+	// Isolated says whether nobody reaches the agent: where other agents can't, clients
+	// can't either.
+	Isolated func() bool
 	// HandOver hands leases over to those who should lead without this agent, as
 	// far as this is done before ctx ends.
 	HandOver func(ctx context.Context, reason lease.HandoverReason, leases []*lease.Lease)
@@ -49,28 +63,41 @@ type Loop struct {
 	Agent
 	start   time.Time
 	planner planner
-	lost    atomic.Bool // the bucket was given up
+
+	lost      atomic.Bool // the bucket was given up
+	unreached atomic.Bool // the agent gave up, since nobody reaches it
+
+	absence  time.Duration // the last that nobody reached the agent; 0: none
+	returned time.Time     // from it
 }
 
-// New makes a loop. It registers streamhouse_agent_bucket_lost.
+// New makes a loop. It registers streamhouse_agent_bucket_lost and
+// streamhouse_agent_unreached.
 func New(a Agent, reg prometheus.Registerer) *Loop {
 	l := &Loop{Agent: a, start: time.Now(), planner: planner{self: a.ID}}
-	reg.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-		Name: "streamhouse_agent_bucket_lost",
-		Help: "1 while the agent leads nothing, since it can't upload to the object store.",
-	}, func() float64 {
-		if l.lost.Load() {
-			return 1
-		}
-		return 0
-	}))
+	gauge := func(name, help string, value *atomic.Bool) prometheus.Collector {
+		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, func() float64 {
+			if value.Load() {
+				return 1
+			}
+			return 0
+		})
+	}
+	reg.MustRegister(
+		gauge("streamhouse_agent_bucket_lost", "1 while the agent leads nothing, since it can't upload to the object store.", &l.lost),
+		gauge("streamhouse_agent_unreached", "1 while the agent leads nothing, since no other agent reaches it at its advertised address.", &l.unreached),
+	)
 	return l
 }
 
-// HealthCheck returns nil while the bucket is believed to be there.
+// HealthCheck returns nil while the bucket is believed to be there, and others to
+// reach the agent.
 func (l *Loop) HealthCheck() error {
-	if l.lost.Load() {
+	switch {
+	case l.lost.Load():
 		return errBucket
+	case l.unreached.Load():
+		return errReach
 	}
 	return nil
 }
@@ -87,6 +114,8 @@ func (l *Loop) Run(ctx context.Context) error {
 		case <-tick.C:
 		}
 		switch failing := l.Bucket.Failing(); {
+		case l.Isolated():
+			l.stayAway(ctx)
 		case failing < patience:
 			l.spread(ctx)
 		case l.View().OtherLeads(l.ID):
@@ -126,48 +155,81 @@ func (l *Loop) doWithout(ctx context.Context, failing time.Duration) {
 	bounded, cancel := context.WithTimeout(ctx, handOverLimit)
 	defer cancel()
 	l.Withdraw(bounded)
-	var err error
-	if l.View().OtherLeads(l.ID) {
-		l.Log.Error("no upload has succeeded for a while: handing over what this agent leads",
-			"failing_for", failing.Round(time.Millisecond).String(), "leases", l.Leases.Count())
-		defer l.Leases.Retire(bounded)()
-		l.Bucket.giveUp()
-		l.HandOver(bounded, lease.ForBucket, l.Leases.Leases())
-		err = l.awaitBucket(ctx, begun.Add(giveUpFor))
-	} else {
+	if !l.View().OtherLeads(l.ID) {
 		l.Log.Error("no upload has succeeded for a while, but no other agent leads: keeping what this one leads",
 			"failing_for", failing.Round(time.Millisecond).String())
+		l.Bucket.forgive()
+		l.Return()
+		return
 	}
-	if ctx.Err() != nil {
-		return // the agent ends
+	l.Log.Error("no upload has succeeded for a while: handing over what this agent leads",
+		"failing_for", failing.Round(time.Millisecond).String(), "leases", l.Leases.Count())
+	l.Bucket.giveUp()
+	var err error // of the last probe
+	if !l.stepDown(ctx, lease.ForBucket, giveUpFor, func() bool { err = l.probe(ctx); return err == nil }) {
+		return
 	}
-	l.Bucket.forgive()
-	l.Return()
 	l.Log.Info("leading again", "after", time.Since(begun).Round(time.Millisecond).String(), "probe", err)
 }
 
-// awaitBucket returns nil when a probe has succeeded, or the last error at the
-// deadline. Leases that were not quiet before, since uploads were under way, are
-// handed over meanwhile.
-func (l *Loop) awaitBucket(ctx context.Context, deadline time.Time) (err error) {
+// stayAway gives up what the agent leads, since nobody reaches it, and waits for a
+// while, longer each time if that did not help.
+func (l *Loop) stayAway(ctx context.Context) {
+	l.unreached.Store(true)
+	defer l.unreached.Store(false)
+	if l.absence > 0 && time.Since(l.returned) < relapse {
+		l.absence = min(2*l.absence, maxAbsence)
+	} else {
+		l.absence = minAbsence
+	}
+	l.Log.Error("no other agent reaches this one, though it reaches the metadata store: handing over what it leads; "+
+		"check that its advertised address is right, and that no firewall or broken network keeps others from it",
+		"leases", l.Leases.Count(), "away_for", l.absence.String())
+	bounded, cancel := context.WithTimeout(ctx, handOverLimit)
+	defer cancel()
+	l.Withdraw(bounded)
+	if !l.stepDown(ctx, lease.ForReach, l.absence, func() bool { return false }) {
+		return
+	}
+	l.returned = time.Now()
+	l.Log.Info("back in the cluster, and acquiring leases again; others tell whether they reach this agent", "after", l.absence.String())
+}
+
+// stepDown gives up what the agent leads after it has withdrawn, until it has
+// recovered or the limit is over, and returns. It says false if the agent ends
+// meanwhile.
+//
+// Leases that were not quiet at first, since uploads were under way, are handed over
+// later.
+func (l *Loop) stepDown(ctx context.Context, reason lease.HandoverReason, limit time.Duration, recovered func() bool) bool {
+	deadline := time.Now().Add(limit)
+	bounded, cancel := context.WithTimeout(ctx, handOverLimit)
+	defer cancel()
+	defer l.Leases.Retire(bounded)()
+	l.HandOver(bounded, reason, l.Leases.Leases())
 	tick := time.NewTicker(probeInterval)
 	defer tick.Stop()
 	for time.Now().Before(deadline) {
 		select {
 		case <-ctx.Done():
-			return ctx.Err()
+			return false
 		case <-tick.C:
 		}
 		if left := l.Leases.Leases(); len(left) > 0 {
 			bounded, cancel := context.WithTimeout(ctx, probeInterval)
-			l.HandOver(bounded, lease.ForBucket, left)
+			l.HandOver(bounded, reason, left)
 			cancel()
 		}
-		if err = l.probe(ctx); err == nil {
-			return nil
+		if recovered() {
+			break
 		}
 	}
-	return err
+	if ctx.Err() != nil {
+		return false
+	}
+	l.Bucket.forgive()
+	l.Return()
+	return true
 }
 
 func (l *Loop) probe(ctx context.Context) error {

@@ -21,4 +21,10 @@
 // It gives up only if another agent leads something: where the bucket is away for
 // all, they give up one after the other, and the last one keeps what it has and hands
 // nothing to those that come back, so that small flushes go on.
+//
+// # Reach
+//
+// An agent that nobody reaches, though it lives, keeps its leases from those who
+// are reached. When it learns that (Agent.Isolated), it gives up in the same way,
+// for a while; then it is listed again, and learns whether that has changed.
 package balance

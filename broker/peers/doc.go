@@ -7,7 +7,8 @@
 // the store to bury the agent. The store decides, on evidence of its own: the
 // agent's sign of life there is gone, or it does not answer a challenge
 // (metadata.Agents). So an agent that only some watchers can't reach lives on,
-// and a store that restarts buries nobody.
+// and a store that restarts buries nobody. One that lives and that no watcher can
+// reach is reported, and finds so itself (package agent).
 //
 // Nothing depends on any of this for safety: commits are fenced, and a lease ends
 // by itself. It only decides how long partitions have no leader.

@@ -42,6 +42,7 @@ func DefaultConfig() Config {
 type Store interface {
 	Challenge(ctx context.Context, agentID string, session uuid.UUID) error
 	Bury(ctx context.Context, agentID string, session uuid.UUID, patience time.Duration) (metadata.Burial, error)
+	Report(ctx context.Context, r metadata.Report) error
 }
 
 // Cluster is the view of the cluster.
@@ -57,7 +58,7 @@ type Cluster interface {
 // Watcher watches the peers of one agent.
 type Watcher struct {
 	cfg     Config
-	nodeID  int32 // this agent's
+	self    metadata.Agent
 	store   Store
 	cluster Cluster
 	metrics *Metrics
@@ -65,9 +66,9 @@ type Watcher struct {
 	news    news
 }
 
-// New makes a watcher for the agent of that node id.
-func New(cfg Config, nodeID int32, store Store, cluster Cluster, m *Metrics, log *slog.Logger) *Watcher {
-	return &Watcher{cfg: cfg, nodeID: nodeID, store: store, cluster: cluster, metrics: m, log: log}
+// New makes a watcher for the agent self, as it is registered.
+func New(cfg Config, self metadata.Agent, store Store, cluster Cluster, m *Metrics, log *slog.Logger) *Watcher {
+	return &Watcher{cfg: cfg, self: self, store: store, cluster: cluster, metrics: m, log: log}
 }
 
 // life is one session of an agent.
@@ -86,7 +87,7 @@ func (w *Watcher) Run(ctx context.Context) error {
 	defer tick.Stop()
 	for {
 		mine := make(map[life]bool)
-		for _, a := range watched(w.nodeID, w.cluster.Agents()) {
+		for _, a := range watched(w.self.NodeID, w.cluster.Agents()) {
 			l := life{a.ID, a.Session}
 			mine[l] = true
 			if watches[l] == nil {
@@ -121,28 +122,34 @@ type watch struct {
 	mu       sync.Mutex
 	lastSign time.Time // of life; at first when the watch began
 
-	failed chan error // has the reason of the last failed probe, until it is taken
+	failed   chan error    // has the reason of the last failed probe, until it is taken
+	answered chan struct{} // has an element after an answer, until it is taken
+	reported bool          // the store has it that the peer can't be reached from here
 }
 
 // watch watches a peer until ctx ends.
 func (w *Watcher) watch(ctx context.Context, peer metadata.Agent) {
-	h := &watch{peer: peer, lastSign: time.Now(), failed: make(chan error, 1)}
+	h := &watch{peer: peer, lastSign: time.Now(), failed: make(chan error, 1), answered: make(chan struct{}, 1)}
 	var probing sync.WaitGroup
 	defer probing.Wait()
 	probing.Go(func() { w.keepProbing(ctx, h) })
+	defer w.takeBack(ctx, h)
 	for alarms := 0; ; {
 		select {
 		case <-ctx.Done():
 			return
 		case reason := <-h.failed:
-			switch w.suspect(ctx, h, reason) {
+			found := w.suspect(ctx, h, reason)
+			if found == unreachable { // which may last
+				found = h.await(ctx, min(calm<<alarms, maxCalm))
+				alarms = min(alarms+1, maxAlarms)
+			}
+			switch found {
 			case answers:
 				alarms = 0
+				w.takeBack(ctx, h)
 			case ended: // and so does the watch, when the view is a new one
 				pause(ctx, calm)
-			case unreachable: // which may last
-				pause(ctx, min(calm<<alarms, maxCalm))
-				alarms = min(alarms+1, maxAlarms)
 			}
 			h.forgetFailure()
 		}
@@ -176,6 +183,10 @@ func (w *Watcher) keepProbing(ctx context.Context, h *watch) {
 			h.mu.Lock()
 			defer h.mu.Unlock()
 			h.lastSign = time.Now()
+			select {
+			case h.answered <- struct{}{}:
+			default:
+			}
 		})
 		select {
 		case h.failed <- err:
@@ -219,6 +230,7 @@ func (w *Watcher) suspect(ctx context.Context, h *watch, reason error) finding {
 			w.buried(ctx, h, burial, reason)
 			return ended
 		case challenged.IsZero() && delay > firstLook:
+			w.report(ctx, h) // first: one that is challenged looks for reports
 			if err := w.store.Challenge(ctx, a.ID, a.Session); err == nil {
 				challenged = time.Now()
 				w.metrics.challenges.Inc()
@@ -237,6 +249,36 @@ func (w *Watcher) suspect(ctx context.Context, h *watch, reason error) finding {
 	}
 	w.metrics.falseAlarms.Inc()
 	return answers
+}
+
+// report tells the store that a peer can't be reached from here. It is reported
+// again with every challenge for as long as that lasts.
+func (w *Watcher) report(ctx context.Context, h *watch) {
+	if err := w.store.Report(ctx, w.about(h, true)); err != nil && ctx.Err() == nil {
+		w.log.Debug("the store could not be told about a peer", "peer", h.peer.ID, "error", err)
+	}
+	h.reported = true // it may have been, whatever the error
+}
+
+// takeBack takes back what was reported of a peer, also at the end of a watch. A
+// report that stays, for the store can't be asked, loses its force by itself.
+func (w *Watcher) takeBack(ctx context.Context, h *watch) {
+	if !h.reported {
+		return
+	}
+	bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), w.cfg.Timeout)
+	defer cancel()
+	if err := w.store.Report(bounded, w.about(h, false)); err != nil {
+		w.log.Debug("a report about a peer could not be taken back", "peer", h.peer.ID, "error", err)
+	}
+	h.reported = false
+}
+
+func (w *Watcher) about(h *watch, unreachable bool) metadata.Report {
+	return metadata.Report{
+		AgentID: h.peer.ID, Session: h.peer.Session,
+		ReporterID: w.self.ID, Reporter: w.self.Session, Unreachable: unreachable,
+	}
 }
 
 // buried takes in that a session of a peer has ended: the watch ends when the
@@ -258,6 +300,24 @@ func (h *watch) last() time.Time {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.lastSign
+}
+
+// await waits for an answer of a peer that gave none; unreachable if there is none
+// for that time.
+func (h *watch) await(ctx context.Context, limit time.Duration) finding {
+	select {
+	case <-h.answered: // from before
+	default:
+	}
+	late := time.NewTimer(limit)
+	defer late.Stop()
+	select {
+	case <-h.answered:
+		return answers
+	case <-late.C:
+	case <-ctx.Done():
+	}
+	return unreachable
 }
 
 // forgetFailure drops a failure that the suspicion has outlived.

@@ -1,6 +1,7 @@
 package peers_test
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"fmt"
@@ -117,7 +118,14 @@ type register struct {
 	buried     chan metadata.Agent // who is not listed any more
 	doubted    chan struct{}       // has an element after a challenge
 	slow       chan struct{}       // if not nil, two elements are taken before each burial
+	reports    chan metadata.Report
+	warned     warnings
 	watcher    *peers.Watcher
+}
+
+func (r *register) Report(_ context.Context, report metadata.Report) error {
+	r.reports <- report
+	return nil
 }
 
 func (r *register) Challenge(context.Context, string, uuid.UUID) error {
@@ -152,6 +160,19 @@ func (r *register) Bury(_ context.Context, id string, session uuid.UUID, _ time.
 	return r.verdict, nil
 }
 
+// warnings has an element after a warning was logged.
+type warnings chan struct{}
+
+func (w warnings) Write(line []byte) (int, error) {
+	if bytes.Contains(line, []byte("level=WARN")) {
+		select {
+		case w <- struct{}{}:
+		default:
+		}
+	}
+	return len(line), nil
+}
+
 func (r *register) ID() string { return "cluster" }
 
 func (r *register) Agents() []metadata.Agent {
@@ -167,6 +188,7 @@ func watch(t *testing.T, p *peer, r *register) *prometheus.Registry {
 	t.Helper()
 	addr := p.listener.Addr().(*net.TCPAddr)
 	r.buried, r.doubted = make(chan metadata.Agent, 1), make(chan struct{}, 1)
+	r.reports, r.warned = make(chan metadata.Report, 100), make(warnings, 1)
 	r.agents = []metadata.Agent{
 		{ID: "self", NodeID: 1, Session: uuid.New()},
 		{ID: "peer", NodeID: 2, Session: uuid.New(), Host: addr.IP.String(), Port: int32(addr.Port)},
@@ -174,7 +196,7 @@ func watch(t *testing.T, p *peer, r *register) *prometheus.Registry {
 	reg := prometheus.NewRegistry()
 	cfg := peers.DefaultConfig()
 	cfg.Interval, cfg.Timeout, cfg.Patience = 10*time.Millisecond, 100*time.Millisecond, 200*time.Millisecond
-	w := peers.New(cfg, 1, r, r, peers.NewMetrics(reg), slog.New(slog.NewTextHandler(t.Output(), nil)))
+	w := peers.New(cfg, r.agents[0], r, r, peers.NewMetrics(reg), slog.New(slog.NewTextHandler(io.MultiWriter(t.Output(), r.warned), nil)))
 	r.watcher = w
 	ctx, stop := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
@@ -292,6 +314,38 @@ func TestAFalseAlarmEnds(t *testing.T) {
 	}
 	if got := testutil.CollectAndCount(reg, "streamhouse_peers_burial_seconds"); got != 1 || count(t, reg, "streamhouse_peers_burials_total") > 0 {
 		t.Error("somebody was buried")
+	}
+}
+
+// A peer that lives and can't be reached is reported before it is challenged, and
+// the report is taken back as soon as it answers, or is not watched any more.
+func TestAPeerThatCannotBeReachedIsReported(t *testing.T) {
+	p, r := newPeer(t), &register{}
+	watch(t, p, r)
+	self, peer := r.agents[0], r.agents[1]
+	about := metadata.Report{AgentID: peer.ID, Session: peer.Session, ReporterID: self.ID, Reporter: self.Session, Unreachable: true}
+	want := func(unreachable bool) {
+		t.Helper()
+		about.Unreachable = unreachable
+		if got := <-r.reports; got != about {
+			t.Errorf("reported %+v, want %+v", got, about)
+		}
+	}
+	p.answer(0, true)
+	want(true)
+	<-r.doubted
+	<-r.warned // it is found to live
+	p.answer(0, false)
+	want(false)
+
+	p.answer(0, true)
+	want(true)
+	r.mu.Lock()
+	r.agents = r.agents[:1]
+	r.mu.Unlock()
+	want(false)
+	if len(r.reports) > 0 {
+		t.Errorf("%d more reports", len(r.reports))
 	}
 }
 

@@ -10,10 +10,6 @@ import (
 	"github.com/streamhouse/streamhouse/metadata"
 )
 
-// watchersOfEach is how many others watch an agent: enough that one is left when
-// some die at once.
-const watchersOfEach = 3
-
 // watched returns those of the agents whose watcher the agent self is. With the
 // same agents all come to the same result, and one that comes or goes moves few
 // watches (highest random weight).
@@ -30,7 +26,7 @@ func watched(self int32, agents []metadata.Agent) []metadata.Agent {
 			}
 		}
 		slices.SortFunc(others, func(x, y int32) int { return cmp.Compare(weight(y, a.NodeID), weight(x, a.NodeID)) })
-		if slices.Contains(others[:min(watchersOfEach, len(others))], self) {
+		if slices.Contains(others[:min(metadata.WatchersOfEach, len(others))], self) {
 			of = append(of, a)
 		}
 	}

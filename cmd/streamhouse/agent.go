@@ -311,7 +311,7 @@ func (n *node) assemble(objects objstore.Store, session uuid.UUID, reg *promethe
 	n.table = partition.NewTable(appends, n.leases, n.pool)
 	n.groups = group.NewCoordinator(n.store, n.leases, broker.GroupView(n.topology), s.AgentID, group.NewConfig(static), group.NewMetrics(reg), log)
 	n.prune = prune.New(n.store, reg, log)
-	n.peers = peers.New(peers.DefaultConfig(), self.NodeID, n.store, cluster{n.topology}, peers.NewMetrics(reg), log)
+	n.peers = peers.New(peers.DefaultConfig(), self, n.store, cluster{n.topology}, peers.NewMetrics(reg), log)
 	n.broker = broker.New(broker.Parts{
 		NodeID: self.NodeID, AgentID: s.AgentID, Store: n.store, Topology: n.topology, Partitions: n.table,
 		Reader: n.reader, Sessions: fetch.NewSessions(), Groups: n.groups,
@@ -319,7 +319,8 @@ func (n *node) assemble(objects objstore.Store, session uuid.UUID, reg *promethe
 	})
 	n.balance = balance.New(balance.Agent{
 		ID: s.AgentID, View: func() balance.View { return spread{n.topology.Snapshot()} }, Leases: n.leases,
-		Bucket: bucket, Probe: n.objects.Check, HandOver: n.handOver, Withdraw: n.withdraw, Return: n.comeBack, Log: log,
+		Bucket: bucket, Probe: n.objects.Check, Isolated: n.agent.Isolated,
+		HandOver: n.handOver, Withdraw: n.withdraw, Return: n.comeBack, Log: log,
 	}, reg)
 	router, err := protocol.NewRouter(n.broker.Routes(), protocol.WithApiVersionsHook(n.broker.ApiVersions))
 	if err != nil {

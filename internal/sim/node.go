@@ -126,7 +126,7 @@ func (n *node) assemble(session uuid.UUID, reg *prometheus.Registry) error {
 		conn, _, err := n.site.world.network.dial(ctx, n.site, address, n.site.random)
 		return conn, err
 	}
-	n.peers = peers.New(watch, self.NodeID, n.store, cluster{n.topology}, peers.NewMetrics(reg), log)
+	n.peers = peers.New(watch, self, n.store, cluster{n.topology}, peers.NewMetrics(reg), log)
 	n.broker = broker.New(broker.Parts{
 		NodeID: self.NodeID, AgentID: id, Store: n.store, Topology: n.topology, Partitions: n.table,
 		Reader: n.reader, Sessions: fetch.NewSessions(), Groups: n.groups,
@@ -134,7 +134,7 @@ func (n *node) assemble(session uuid.UUID, reg *prometheus.Registry) error {
 	})
 	n.balance = balance.New(balance.Agent{
 		ID: id, View: func() balance.View { return spread{n.topology.Snapshot()} }, Leases: n.leases,
-		Bucket: bucket, Probe: bare.Check, HandOver: n.handOver, Withdraw: n.withdraw, Return: n.comeBack, Log: log,
+		Bucket: bucket, Probe: bare.Check, HandOver: n.handOver, Withdraw: n.withdraw, Return: n.comeBack, Isolated: n.agent.Isolated, Log: log,
 	}, reg)
 	router, err := protocol.NewRouter(n.broker.Routes(), protocol.WithApiVersionsHook(n.broker.ApiVersions))
 	if err != nil {

@@ -188,6 +188,16 @@ func (s *store) Challenge(ctx context.Context, id string, session uuid.UUID) err
 	return act(s, ctx, "challenge", func(ctx context.Context) error { return s.db.Challenge(ctx, id, session) })
 }
 
+// Report implements metadata.Agents.
+func (s *store) Report(ctx context.Context, r metadata.Report) error {
+	return act(s, ctx, "report", func(ctx context.Context) error { return s.db.Report(ctx, r) })
+}
+
+// Isolated implements metadata.Agents.
+func (s *store) Isolated(ctx context.Context, id string, session uuid.UUID) (bool, error) {
+	return call(s, ctx, "isolated", reads, func(ctx context.Context) (bool, error) { return s.db.Isolated(ctx, id, session) })
+}
+
 // Bury implements metadata.Agents.
 func (s *store) Bury(ctx context.Context, id string, session uuid.UUID, patience time.Duration) (metadata.Burial, error) {
 	return call(s, ctx, "bury", writes, func(ctx context.Context) (metadata.Burial, error) {

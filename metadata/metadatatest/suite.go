@@ -27,6 +27,7 @@ func Run(t *testing.T, open func(t testing.TB) (metadata.Store, Exec)) {
 		tests []test
 	}{
 		{"Agents", agentTests},
+		{"Reports", reportTests},
 		{"Topics", topicTests},
 		{"Configs", configTests},
 		{"Resources", resourceTests},

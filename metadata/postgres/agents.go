@@ -129,6 +129,16 @@ func (s *Store) Bury(ctx context.Context, agentID string, session uuid.UUID, pat
 	return burial, nil
 }
 
+// Report implements metadata.Agents.
+func (s *Store) Report(ctx context.Context, r metadata.Report) error {
+	return s.register.Report(ctx, r)
+}
+
+// Isolated implements metadata.Agents.
+func (s *Store) Isolated(ctx context.Context, agentID string, session uuid.UUID) (bool, error) {
+	return s.register.Isolated(ctx, agentID, session)
+}
+
 // presenceLock is the key of a session's advisory lock.
 func presenceLock(session uuid.UUID) int64 { return int64(binary.BigEndian.Uint64(session[8:])) }
 
