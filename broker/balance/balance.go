@@ -21,6 +21,7 @@ const (
 	probeInterval = 5 * time.Second
 	probeTimeout  = 5 * time.Second
 	handOverLimit = 30 * time.Second // of one hand-over, with what is in flight
+	spreadLimit   = 5 * time.Second  // of one for balance, for which nobody should wait
 )
 
 // errBucket is why an agent without its bucket is not ready.
@@ -86,11 +87,12 @@ func (l *Loop) Run(ctx context.Context) error {
 			return nil
 		case <-tick.C:
 		}
-		if failing := l.Bucket.Failing(); failing >= patience && l.View().OtherLeads(l.ID) {
+		switch failing := l.Bucket.Failing(); {
+		case failing >= patience && l.View().OtherLeads(l.ID):
 			l.doWithout(ctx, failing)
-			continue
+		case failing < spreadLimit: // or a hand-over would wait for the same uploads
+			l.spread(ctx)
 		}
-		l.spread(ctx)
 	}
 }
 
@@ -109,7 +111,7 @@ func (l *Loop) spread(ctx context.Context) {
 	for i, at := range places {
 		moves[i] = leases[at]
 	}
-	ctx, cancel := context.WithTimeout(ctx, handOverLimit)
+	ctx, cancel := context.WithTimeout(ctx, spreadLimit)
 	defer cancel()
 	l.HandOver(ctx, lease.ForBalance, moves)
 }
