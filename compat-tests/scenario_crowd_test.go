@@ -88,7 +88,7 @@ func TestCrowd(t *testing.T) {
 	took := time.Since(begun)
 	acquisitions, statements := crowdUse(t, stores)
 	checkCrowd(t, nodes, answers, errs)
-	t.Logf("settled after %s with %d statements about leases; in that time agents made %d in all, some to renew views that were too old to name a leader from",
+	t.Logf("settled after %s with %d statements about leases; in that time agents made %d in all",
 		took.Round(time.Millisecond), acquisitions, statements)
 	if took > crowdSettles || acquisitions >= crowdStatements {
 		t.Errorf("the goal is less than %s and %d statements", crowdSettles, crowdStatements)

@@ -18,7 +18,8 @@ type faultScenario struct {
 	name string
 	// row is that of the fault matrix in which the fault is.
 	row  string
-	long bool // it takes minutes
+	goal time.Duration // for the longest time in which a partition acknowledges nothing; 0: there is none
+	long bool          // it takes minutes
 	make func(*testing.T) *faultRun
 	// once makes the fault and ends it: all agents serve again afterwards.
 	once func(*testing.T, *faultRun)
@@ -27,13 +28,13 @@ type faultScenario struct {
 // faultScenarios are the fault matrix of StreamHouse's design, as far as processes are needed to show it. What befalls
 // the stores of a single agent is in cmd/streamhouse.
 var faultScenarios = []faultScenario{
-	{name: "killed while it writes", row: "SIGKILL holder", make: threeAgents, once: killWriting},
-	{name: "killed while it is read from", row: "SIGKILL holder", make: threeAgents, once: killReading},
-	{name: "frozen, its commit lands", row: "SIGSTOP holder, then CONT", make: threeAgents, once: freezeCommitted},
-	{name: "frozen, its commit waits", row: "SIGSTOP holder, then CONT", make: threeAgents, once: freezeWaiting},
-	{name: "frozen, its commit is on the way", row: "SIGSTOP holder, then CONT", make: threeAgents, once: freezeSending},
-	{name: "cut off from Postgres", row: "agent ⇹ PG cut", make: threeAgents, once: cutFromPostgres},
-	{name: "cut off from S3", row: "agent ⇹ S3 cut only", make: uploadingAgents, once: cutFromS3},
+	{name: "killed while it writes", row: "SIGKILL holder", goal: 5 * time.Second, make: threeAgents, once: killWriting},
+	{name: "killed while it is read from", row: "SIGKILL holder", goal: 5 * time.Second, make: threeAgents, once: killReading},
+	{name: "frozen, its commit lands", row: "SIGSTOP holder, then CONT", goal: 10 * time.Second, make: threeAgents, once: freezeCommitted},
+	{name: "frozen, its commit waits", row: "SIGSTOP holder, then CONT", goal: 10 * time.Second, make: threeAgents, once: freezeWaiting},
+	{name: "frozen, its commit is on the way", row: "SIGSTOP holder, then CONT", goal: 10 * time.Second, make: threeAgents, once: freezeSending},
+	{name: "cut off from Postgres", row: "agent ⇹ PG cut", goal: 10 * time.Second, make: threeAgents, once: cutFromPostgres},
+	{name: "cut off from S3", row: "agent ⇹ S3 cut only", goal: 30 * time.Second, make: uploadingAgents, once: cutFromS3},
 	{name: "cut off from its peers", row: "agent ⇹ agent cut", make: pastLinks, once: cutFromPeers},
 	{name: "cut off from its peers and clients", row: "client ⇹ holder cut", make: threeAgents, once: cutFromAll},
 	{name: "answers of commits are lost", row: "PG ambiguous commit", make: threeAgents, once: loseEachAnswer},
@@ -80,6 +81,9 @@ func TestScenarios(t *testing.T) {
 			quiet := r.finish(t)
 			t.Logf("%s: %d rounds; %d commits were refused to agents that did not lead any more; longest time without an acknowledgement: %s",
 				s.row, rounds, r.fenced(t), quiet.Round(time.Millisecond))
+			if all && s.goal > 0 && quiet > s.goal { // the quick version runs beside other tests
+				t.Errorf("the goal is %s", s.goal)
+			}
 		})
 	}
 }

@@ -21,6 +21,7 @@ const (
 	probeInterval = 5 * time.Second
 	probeTimeout  = 5 * time.Second
 	handOverLimit = 30 * time.Second // of one hand-over, with what is in flight
+	spreadLimit   = 5 * time.Second  // of one for balance, for which nobody should wait
 )
 
 // For how long an agent stays away that nobody reaches. Others can't see that it is
@@ -116,9 +117,9 @@ func (l *Loop) Run(ctx context.Context) error {
 		switch failing := l.Bucket.Failing(); {
 		case l.Isolated():
 			l.stayAway(ctx)
-		case failing < patience:
+		case failing < spreadLimit: // or a hand-over would wait for the same uploads
 			l.spread(ctx)
-		case l.View().OtherLeads(l.ID):
+		case failing >= patience && l.View().OtherLeads(l.ID):
 			l.doWithout(ctx, failing)
 		}
 	}
@@ -139,7 +140,7 @@ func (l *Loop) spread(ctx context.Context) {
 	for i, at := range places {
 		moves[i] = leases[at]
 	}
-	ctx, cancel := context.WithTimeout(ctx, handOverLimit)
+	ctx, cancel := context.WithTimeout(ctx, spreadLimit)
 	defer cancel()
 	l.HandOver(ctx, lease.ForBalance, moves)
 }
