@@ -68,9 +68,10 @@ func New(p Parts) *Broker {
 
 // How old a view of the cluster may be where a client asks for it.
 const (
-	// metadataMaxAge bounds what Metadata answers. Clients that were told of a
-	// new leader, or that created a topic elsewhere, ask at once.
-	metadataMaxAge = 250 * time.Millisecond
+	// metadataMaxAge bounds what Metadata answers. Clients that were told that a
+	// leader is another agent ask at once, and not many times: sarama thrice, with
+	// 100 ms in between.
+	metadataMaxAge = 50 * time.Millisecond
 	// missPause bounds how often names that are unknown here, and lists of all
 	// topics, cost a query. What is answered is current: a client may have created
 	// the topic a moment ago at another agent, and some take no for an answer.

@@ -38,7 +38,7 @@ type Agent struct {
 	// far as this is done before ctx ends.
 	HandOver func(ctx context.Context, reason lease.HandoverReason, leases []*lease.Lease)
 	// Withdraw has this agent's clients sent to the others, which count on it no
-	// more, until Return.
+	// more, until Return. The view is a new one afterwards.
 	Withdraw func(ctx context.Context)
 	Return   func()
 	Log      *slog.Logger
@@ -86,11 +86,12 @@ func (l *Loop) Run(ctx context.Context) error {
 			return nil
 		case <-tick.C:
 		}
-		if failing := l.Bucket.Failing(); failing >= patience && l.View().OtherLeads(l.ID) {
+		switch failing := l.Bucket.Failing(); {
+		case failing < patience:
+			l.spread(ctx)
+		case l.View().OtherLeads(l.ID):
 			l.doWithout(ctx, failing)
-			continue
 		}
-		l.spread(ctx)
 	}
 }
 
@@ -115,24 +116,33 @@ func (l *Loop) spread(ctx context.Context) {
 }
 
 // doWithout gives up what the agent leads, and waits until the bucket is back.
+//
+// The agent withdraws first, and looks again: of agents that lose the bucket at
+// once, each would count on the other. Those that find themselves alone return.
 func (l *Loop) doWithout(ctx context.Context, failing time.Duration) {
 	l.lost.Store(true)
 	defer l.lost.Store(false)
 	begun := time.Now()
-	l.Log.Error("no upload has succeeded for a while: handing over what this agent leads",
-		"failing_for", failing.Round(time.Millisecond).String(), "leases", l.Leases.Count())
 	bounded, cancel := context.WithTimeout(ctx, handOverLimit)
 	defer cancel()
-	defer l.Leases.Retire(bounded)()
-	l.HandOver(bounded, lease.ForBucket, l.Leases.Leases())
 	l.Withdraw(bounded)
-	err := l.awaitBucket(ctx, begun.Add(giveUpFor))
+	var err error
+	if l.View().OtherLeads(l.ID) {
+		l.Log.Error("no upload has succeeded for a while: handing over what this agent leads",
+			"failing_for", failing.Round(time.Millisecond).String(), "leases", l.Leases.Count())
+		defer l.Leases.Retire(bounded)()
+		l.HandOver(bounded, lease.ForBucket, l.Leases.Leases())
+		err = l.awaitBucket(ctx, begun.Add(giveUpFor))
+	} else {
+		l.Log.Error("no upload has succeeded for a while, but no other agent leads: keeping what this one leads",
+			"failing_for", failing.Round(time.Millisecond).String())
+	}
 	if ctx.Err() != nil {
 		return // the agent ends
 	}
 	l.Return()
 	l.Bucket.forgive()
-	l.Log.Info("acquiring leases again", "after", time.Since(begun).Round(time.Millisecond).String(), "probe", err)
+	l.Log.Info("leading again", "after", time.Since(begun).Round(time.Millisecond).String(), "probe", err)
 }
 
 // awaitBucket returns nil when a probe has succeeded, or the last error at the
