@@ -214,6 +214,7 @@ func (r *mixRound) finish(t *testing.T) {
 	if _, err := admin.DeleteTopics(deadline(t, mixRecovery), r.topic); err != nil {
 		t.Errorf("delete %s: %v", r.topic, err)
 	}
+	r.recorder = nil // cleanups hold on to the round to the end of the test, and a history is large
 }
 
 // awaitListed returns when the client knows all agents. One that had lost the bucket takes its time.
