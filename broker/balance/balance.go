@@ -45,9 +45,9 @@ type Agent struct {
 	Bucket *Bucket
 	// Probe says whether the bucket can be written.
 	Probe func(ctx context.Context) error
-	// Isolated says whether nobody reaches the agent: where other agents can't, clients
-	// can't either.
-	Isolated func() bool
+	// Isolated has an element while nobody reaches the agent: where other agents can't,
+	// clients can't either.
+	Isolated <-chan struct{}
 	// HandOver hands leases over to those who should lead without this agent, as
 	// far as this is done before ctx ends.
 	HandOver func(ctx context.Context, reason lease.HandoverReason, leases []*lease.Lease)
@@ -111,14 +111,13 @@ func (l *Loop) Run(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return nil
+		case <-l.Isolated:
+			l.stayAway(ctx)
+			continue
 		case <-tick.C:
 		}
 		if failing := l.Bucket.Failing(); failing >= patience && l.View().OtherLeads(l.ID) {
 			l.doWithout(ctx, failing)
-			continue
-		}
-		if l.Isolated() {
-			l.stayAway(ctx)
 			continue
 		}
 		l.spread(ctx)
