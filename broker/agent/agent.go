@@ -131,7 +131,7 @@ func (a *Agent) heartbeats(ctx context.Context) error {
 
 // maxRetry bounds the time until a failed heartbeat is tried again: a challenge
 // may be open.
-const maxRetry = 2 * time.Second
+const maxRetry = time.Second
 
 func (a *Agent) beat(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, a.cfg.RequestTimeout)

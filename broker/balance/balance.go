@@ -52,7 +52,7 @@ type Agent struct {
 	// far as this is done before ctx ends.
 	HandOver func(ctx context.Context, reason lease.HandoverReason, leases []*lease.Lease)
 	// Withdraw has this agent's clients sent to the others, which count on it no
-	// more, until Return.
+	// more, until Return. The view is a new one afterwards.
 	Withdraw func(ctx context.Context)
 	Return   func()
 	Log      *slog.Logger
@@ -116,11 +116,12 @@ func (l *Loop) Run(ctx context.Context) error {
 			continue
 		case <-tick.C:
 		}
-		if failing := l.Bucket.Failing(); failing >= patience && l.View().OtherLeads(l.ID) {
+		switch failing := l.Bucket.Failing(); {
+		case failing < patience:
+			l.spread(ctx)
+		case l.View().OtherLeads(l.ID):
 			l.doWithout(ctx, failing)
-			continue
 		}
-		l.spread(ctx)
 	}
 }
 
@@ -145,22 +146,37 @@ func (l *Loop) spread(ctx context.Context) {
 }
 
 // doWithout gives up what the agent leads, and waits until the bucket is back.
+//
+// The agent withdraws first, and looks again: of agents that lose the bucket at
+// once, each would count on the other. Those that find themselves alone return.
 func (l *Loop) doWithout(ctx context.Context, failing time.Duration) {
 	l.lost.Store(true)
 	defer l.lost.Store(false)
 	begun := time.Now()
-	l.Log.Error("no upload has succeeded for a while: handing over what this agent leads",
-		"failing_for", failing.Round(time.Millisecond).String(), "leases", l.Leases.Count())
+	bounded, cancel := context.WithTimeout(ctx, handOverLimit)
+	defer cancel()
+	l.Withdraw(bounded)
 	var err error // of the last probe
-	if !l.stepDown(ctx, lease.ForBucket, giveUpFor, func() bool { err = l.probe(ctx); return err == nil }) {
-		return
+	if l.View().OtherLeads(l.ID) {
+		l.Log.Error("no upload has succeeded for a while: handing over what this agent leads",
+			"failing_for", failing.Round(time.Millisecond).String(), "leases", l.Leases.Count())
+		defer l.Leases.Retire(bounded)()
+		l.HandOver(bounded, lease.ForBucket, l.Leases.Leases())
+		l.await(ctx, lease.ForBucket, begun.Add(giveUpFor), func() bool { err = l.probe(ctx); return err == nil })
+	} else {
+		l.Log.Error("no upload has succeeded for a while, but no other agent leads: keeping what this one leads",
+			"failing_for", failing.Round(time.Millisecond).String())
 	}
+	if ctx.Err() != nil {
+		return // the agent ends
+	}
+	l.Return()
 	l.Bucket.forgive()
-	l.Log.Info("acquiring leases again", "after", time.Since(begun).Round(time.Millisecond).String(), "probe", err)
+	l.Log.Info("leading again", "after", time.Since(begun).Round(time.Millisecond).String(), "probe", err)
 }
 
-// stayAway gives up what the agent leads, since nobody reaches it, and waits for a
-// while, longer each time if that did not help.
+// stayAway gives up what the agent leads, since nobody reaches it, for a while, which
+// is longer each time if that did not help.
 func (l *Loop) stayAway(ctx context.Context) {
 	l.unreached.Store(true)
 	defer l.unreached.Store(false)
@@ -172,31 +188,30 @@ func (l *Loop) stayAway(ctx context.Context) {
 	l.Log.Error("no other agent reaches this one, though it reaches the metadata store: handing over what it leads; "+
 		"check that its advertised address is right, and that no firewall or broken network keeps others from it",
 		"leases", l.Leases.Count(), "away_for", l.absence.String())
-	if !l.stepDown(ctx, lease.ForReach, l.absence, func() bool { return false }) {
-		return
-	}
-	l.returned = time.Now()
-	l.Log.Info("back in the cluster, and acquiring leases again; others tell whether they reach this agent", "after", l.absence.String())
-}
-
-// stepDown gives up what the agent leads, has it withdraw until it has recovered or
-// the limit is over, and return. It says false if the agent ends meanwhile.
-//
-// Leases that were not quiet at first, since uploads were under way, are handed over
-// later.
-func (l *Loop) stepDown(ctx context.Context, reason lease.HandoverReason, limit time.Duration, recovered func() bool) bool {
-	deadline := time.Now().Add(limit)
+	begun := time.Now()
 	bounded, cancel := context.WithTimeout(ctx, handOverLimit)
 	defer cancel()
-	defer l.Leases.Retire(bounded)()
-	l.HandOver(bounded, reason, l.Leases.Leases())
 	l.Withdraw(bounded)
+	defer l.Leases.Retire(bounded)()
+	l.HandOver(bounded, lease.ForReach, l.Leases.Leases())
+	l.await(ctx, lease.ForReach, begun.Add(l.absence), func() bool { return false }) // nobody can tell
+	if ctx.Err() != nil {
+		return // the agent ends
+	}
+	l.Return()
+	l.returned = time.Now()
+	l.Log.Info("leading again: the others find out whether they reach this agent", "after", time.Since(begun).Round(time.Millisecond).String())
+}
+
+// await waits until the agent has recovered, but not beyond the deadline. Leases that
+// were not quiet before, since uploads were under way, are handed over meanwhile.
+func (l *Loop) await(ctx context.Context, reason lease.HandoverReason, deadline time.Time, recovered func() bool) {
 	tick := time.NewTicker(probeInterval)
 	defer tick.Stop()
 	for time.Now().Before(deadline) {
 		select {
 		case <-ctx.Done():
-			return false
+			return
 		case <-tick.C:
 		}
 		if left := l.Leases.Leases(); len(left) > 0 {
@@ -205,14 +220,9 @@ func (l *Loop) stepDown(ctx context.Context, reason lease.HandoverReason, limit 
 			cancel()
 		}
 		if recovered() {
-			break
+			return
 		}
 	}
-	if ctx.Err() != nil {
-		return false
-	}
-	l.Return()
-	return true
 }
 
 func (l *Loop) probe(ctx context.Context) error {

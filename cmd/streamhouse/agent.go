@@ -348,6 +348,9 @@ func (n *node) withdraw(ctx context.Context) {
 	if err := n.agent.Withdraw(ctx); err != nil {
 		n.log.Warn("other agents count on this one for a while", "error", err)
 	}
+	if _, err := n.topology.Refresh(ctx, 0); err != nil {
+		n.log.Warn("cannot refresh the view of the cluster without this agent", "error", err)
+	}
 }
 
 // comeBack ends a withdrawal.
