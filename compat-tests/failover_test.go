@@ -53,7 +53,7 @@ func TestFailover(t *testing.T) {
 			for run := range runs {
 				victim := agents[run%len(agents)]
 				ctx := deadline(t, 2*time.Minute)
-				l := startSteadyLoad(t, agents, fmt.Sprintf("failover-%d", run), fault.client...)
+				l := startSteadyLoad(t, addresses(agents), fmt.Sprintf("failover-%d", run), fault.client...)
 				l.run(failoverWarmUp)
 				if err := syscall.Kill(victim.PID(), fault.signal); err != nil {
 					t.Fatal(err)
@@ -94,12 +94,17 @@ type steadyLoad struct {
 	failed  error
 }
 
-func startSteadyLoad(t *testing.T, agents []*harness.Agent, topic string, options ...kgo.Opt) *steadyLoad {
-	t.Helper()
-	var seeds []string
+// addresses are where clients find agents.
+func addresses[A interface{ Address() string }](agents []A) []string {
+	var all []string
 	for _, a := range agents {
-		seeds = append(seeds, a.Address())
+		all = append(all, a.Address())
 	}
+	return all
+}
+
+func startSteadyLoad(t *testing.T, seeds []string, topic string, options ...kgo.Opt) *steadyLoad {
+	t.Helper()
 	client, err := kgo.NewClient(append(options,
 		kgo.SeedBrokers(seeds...), kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.DefaultProduceTopic(topic))...)
 	if err != nil {

@@ -40,11 +40,11 @@ type Agent struct {
 	cutOff   atomic.Pointer[time.Time] // since when the sign of life is lost; nil while it is up
 	draining atomic.Bool
 	place    atomic.Int32 // one of present, away, returning
-	isolated atomic.Bool  // nobody reaches it
 
 	beatNow  chan struct{} // has an element if a heartbeat is wanted at once
 	rejoined chan struct{} // has an element if the sign of life is that of a buried session
 	doubted  chan struct{} // has an element if it was challenged
+	isolated chan struct{} // has an element while nobody reaches it
 }
 
 // Where an agent is, by its own wish.
@@ -60,6 +60,7 @@ func Start(ctx context.Context, cfg Config, store metadata.Agents, self metadata
 	a := &Agent{
 		cfg: cfg, store: store, self: self, log: log, started: time.Now(),
 		beatNow: make(chan struct{}, 1), rejoined: make(chan struct{}, 1), doubted: make(chan struct{}, 1),
+		isolated: make(chan struct{}, 1),
 	}
 	node, err := a.register(ctx)
 	if err != nil {
@@ -200,7 +201,7 @@ func (a *Agent) Withdraw(ctx context.Context) error {
 
 // Return has an agent that withdrew register again.
 func (a *Agent) Return() {
-	a.isolated.Store(false) // until it is found again
+	drain(a.isolated) // until it is found again
 	a.place.CompareAndSwap(away, returning)
 	signal(a.beatNow)
 }
@@ -361,6 +362,14 @@ func (a *Agent) Stop(ctx context.Context) error {
 		return fmt.Errorf("deregister agent %q: %w", a.self.ID, err)
 	}
 	return nil
+}
+
+// drain makes sure that c has no element.
+func drain(c chan struct{}) {
+	select {
+	case <-c:
+	default:
+	}
 }
 
 // signal makes sure that c has an element.

@@ -179,7 +179,7 @@ func TestAnAgentFindsThatNobodyReachesIt(t *testing.T) {
 			t.Helper()
 			time.Sleep(d)
 			synctest.Wait()
-			if got := r.agent.Isolated(); got != isolated {
+			if got := len(r.agent.Isolated()) > 0; got != isolated {
 				t.Errorf("isolated: %t", got)
 			}
 		}
@@ -191,14 +191,14 @@ func TestAnAgentFindsThatNobodyReachesIt(t *testing.T) {
 		r.isolated.Store(false)
 		r.challenges <- struct{}{}
 		after(time.Hour, false)
-		if got := r.looks.Load(); got == 0 || got > 10 {
+		if got := r.looks.Load(); got == 0 || got > 20 {
 			t.Errorf("%d looks after a challenge", got)
 		}
 
 		r.challenges <- struct{}{}
 		after(time.Second, false)
 		r.isolated.Store(true) // one that notices later
-		after(time.Second, false)
+		after(time.Second-1, false)
 		r.isolated.Store(false) // and was wrong
 		after(time.Second, false)
 		r.isolated.Store(true)

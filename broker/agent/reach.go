@@ -7,14 +7,15 @@ import (
 
 // How an agent that was challenged finds out whether it is isolated.
 const (
-	reachInterval = 500 * time.Millisecond
+	reachInterval = 200 * time.Millisecond
 	// reachPatience is how long it looks for reports: those who challenge it report at
 	// the same moment, and one that watches it too may notice a little later.
 	reachPatience = 4 * time.Second
 	// reachSure is how many looks in a row must find the same. Where the network fails
 	// between all agents, all report all others, and none is isolated; but their
-	// reports do not come at the same instant.
-	reachSure = 4
+	// reports come within half a second, and not at the same instant. More would be
+	// longer than peers send clients elsewhere that ask who leads.
+	reachSure = 6
 )
 
 // watchReach finds out, whenever the agent was challenged, whether others reach it,
@@ -48,12 +49,12 @@ func (a *Agent) lookForReports(ctx context.Context) {
 		if a.place.Load() != present {
 			return
 		}
-		if a.unreached(ctx) {
-			sure++
-		} else {
+		if !a.unreached(ctx) {
 			sure = 0
+			drain(a.isolated)
+		} else if sure++; sure >= reachSure {
+			signal(a.isolated)
 		}
-		a.isolated.Store(sure >= reachSure)
 	}
 }
 
@@ -68,6 +69,6 @@ func (a *Agent) unreached(ctx context.Context) bool {
 	return err == nil && isolated
 }
 
-// Isolated says whether nobody reaches the agent, though it lives: the others say
-// so, and the store agrees.
-func (a *Agent) Isolated() bool { return a.isolated.Load() }
+// Isolated has an element while the agent lives and nobody reaches it: the others
+// say so, and the store agrees.
+func (a *Agent) Isolated() <-chan struct{} { return a.isolated }

@@ -46,9 +46,9 @@ type Agent struct {
 	Bucket *Bucket
 	// Probe says whether the bucket can be written.
 	Probe func(ctx context.Context) error
-	// Isolated says whether nobody reaches the agent: where other agents can't, clients
-	// can't either.
-	Isolated func() bool
+	// Isolated has an element while nobody reaches the agent: where other agents can't,
+	// clients can't either.
+	Isolated <-chan struct{}
 	// HandOver hands leases over to those who should lead without this agent, as
 	// far as this is done before ctx ends.
 	HandOver func(ctx context.Context, reason lease.HandoverReason, leases []*lease.Lease)
@@ -112,11 +112,12 @@ func (l *Loop) Run(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return nil
+		case <-l.Isolated:
+			l.stayAway(ctx)
+			continue
 		case <-tick.C:
 		}
 		switch failing := l.Bucket.Failing(); {
-		case l.Isolated():
-			l.stayAway(ctx)
 		case failing < spreadLimit: // or a hand-over would wait for the same uploads
 			l.spread(ctx)
 		case failing >= patience && l.View().OtherLeads(l.ID):
@@ -173,8 +174,8 @@ func (l *Loop) doWithout(ctx context.Context, failing time.Duration) {
 	l.Log.Info("leading again", "after", time.Since(begun).Round(time.Millisecond).String(), "probe", err)
 }
 
-// stayAway gives up what the agent leads, since nobody reaches it, and waits for a
-// while, longer each time if that did not help.
+// stayAway gives up what the agent leads, since nobody reaches it, for a while, which
+// is longer each time if that did not help.
 func (l *Loop) stayAway(ctx context.Context) {
 	l.unreached.Store(true)
 	defer l.unreached.Store(false)

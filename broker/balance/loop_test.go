@@ -86,7 +86,6 @@ func runLoop(t *testing.T, r *loopRig) {
 				manager.Lose(l, lease.ErrReleased)
 			}
 		},
-		Isolated: func() bool { return false },
 		Withdraw: func(context.Context) { r.note("withdraw") },
 		Return:   func() { r.note("return") },
 		Log:      slog.New(slog.DiscardHandler),

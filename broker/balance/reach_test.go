@@ -3,7 +3,6 @@ package balance
 import (
 	"context"
 	"log/slog"
-	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -17,11 +16,11 @@ import (
 // stays away for longer each time if nobody reaches it then either.
 func TestAnAgentThatNobodyReachesStaysAway(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var isolated atomic.Bool
+		isolated := make(chan struct{}, 1)
 		withdrew, returned := make(chan time.Time, 1), make(chan time.Time, 1)
 		reg := prometheus.NewRegistry()
 		loop := New(Agent{
-			ID: "self", View: func() View { return two }, Bucket: NewBucket(&objects{}), Isolated: isolated.Load,
+			ID: "self", View: func() View { return two }, Bucket: NewBucket(&objects{}), Isolated: isolated,
 			Leases: lease.NewManager(nil, "self", lease.Config{}, lease.NewMetrics(prometheus.NewRegistry()), slog.New(slog.DiscardHandler)),
 			HandOver: func(_ context.Context, reason lease.HandoverReason, _ []*lease.Lease) {
 				if reason != lease.ForReach {
@@ -29,7 +28,7 @@ func TestAnAgentThatNobodyReachesStaysAway(t *testing.T) {
 				}
 			},
 			Withdraw: func(context.Context) { withdrew <- time.Now() },
-			Return:   func() { isolated.Store(false); returned <- time.Now() },
+			Return:   func() { returned <- time.Now() },
 			Log:      slog.New(slog.DiscardHandler),
 		}, reg)
 		ctx, stop := context.WithCancel(t.Context())
@@ -38,7 +37,7 @@ func TestAnAgentThatNobodyReachesStaysAway(t *testing.T) {
 
 		absence := func(want time.Duration) {
 			t.Helper()
-			isolated.Store(true)
+			isolated <- struct{}{}
 			begun := <-withdrew
 			if loop.HealthCheck() == nil {
 				t.Error("the agent is ready")
@@ -57,7 +56,7 @@ func TestAnAgentThatNobodyReachesStaysAway(t *testing.T) {
 		}
 		time.Sleep(relapse)
 		absence(minAbsence)
-		isolated.Store(true)
+		isolated <- struct{}{}
 		<-withdrew
 		stop() // while it is away
 		if err := <-ended; err != nil || len(returned) > 0 {

@@ -319,7 +319,7 @@ func (n *node) assemble(objects objstore.Store, session uuid.UUID, reg *promethe
 	})
 	n.balance = balance.New(balance.Agent{
 		ID: s.AgentID, View: func() balance.View { return spread{n.topology.Snapshot()} }, Leases: n.leases,
-		Bucket: bucket, Probe: n.objects.Check, Isolated: n.agent.Isolated,
+		Bucket: bucket, Probe: n.objects.Check, Isolated: n.agent.Isolated(),
 		HandOver: n.handOver, Withdraw: n.withdraw, Return: n.comeBack, Log: log,
 	}, reg)
 	router, err := protocol.NewRouter(n.broker.Routes(), protocol.WithApiVersionsHook(n.broker.ApiVersions))

@@ -134,7 +134,7 @@ func (n *node) assemble(session uuid.UUID, reg *prometheus.Registry) error {
 	})
 	n.balance = balance.New(balance.Agent{
 		ID: id, View: func() balance.View { return spread{n.topology.Snapshot()} }, Leases: n.leases,
-		Bucket: bucket, Probe: bare.Check, HandOver: n.handOver, Withdraw: n.withdraw, Return: n.comeBack, Isolated: n.agent.Isolated, Log: log,
+		Bucket: bucket, Probe: bare.Check, HandOver: n.handOver, Withdraw: n.withdraw, Return: n.comeBack, Isolated: n.agent.Isolated(), Log: log,
 	}, reg)
 	router, err := protocol.NewRouter(n.broker.Routes(), protocol.WithApiVersionsHook(n.broker.ApiVersions))
 	if err != nil {
