@@ -207,6 +207,13 @@ const (
 // before their absence means anything.
 const settle = 1500 * time.Millisecond
 
+// A challenge has to be heard of and answered, at the pace that the store has for
+// this agent: so many calls on top of its patience.
+const answerTrips = 3
+
+// never is a patience with which silence is no evidence.
+const never = 1000 * time.Hour
+
 // suspect finds out what became of a peer that did not answer. What it returns
 // when ctx ends means nothing.
 func (w *Watcher) suspect(ctx context.Context, h *watch, reason error) finding {
@@ -216,14 +223,22 @@ func (w *Watcher) suspect(ctx context.Context, h *watch, reason error) finding {
 	if errors.Is(reason, kerr.RebootstrapRequired) {
 		pause(ctx, settle) // it has lost the store, as others may have
 	}
-	var challenged time.Time // zero: not yet
+	var challenged time.Time // zero: not yet, or the answer could not come through
+	patience := w.cfg.Patience
 	for delay := firstLook; !h.last().After(since); {
-		burial, err := w.store.Bury(ctx, a.ID, a.Session, w.cfg.Patience)
+		mute := patience // after which silence is evidence
+		if challenged.IsZero() || time.Since(challenged) < patience {
+			mute = never
+		}
+		asked := time.Now()
+		burial, err := w.store.Bury(ctx, a.ID, a.Session, mute)
+		patience = max(patience, w.cfg.Patience+answerTrips*time.Since(asked))
 		switch {
 		case ctx.Err() != nil:
 			return ended
 		case err != nil:
 			w.log.Debug("the store could not be asked about a peer", "peer", a.ID, "error", err)
+			challenged = time.Time{}
 			pause(ctx, settle)
 			continue
 		case burial == metadata.EndedBefore || burial.Buried():
@@ -235,7 +250,7 @@ func (w *Watcher) suspect(ctx context.Context, h *watch, reason error) finding {
 				challenged = time.Now()
 				w.metrics.challenges.Inc()
 			}
-		case !challenged.IsZero() && time.Since(challenged) > w.cfg.Patience:
+		case mute != never:
 			w.metrics.falseAlarms.Inc()
 			w.log.Warn("a peer lives and can not be reached from here", "peer", a.ID, "for", time.Since(h.last()).String(), "error", reason)
 			return unreachable
@@ -244,7 +259,7 @@ func (w *Watcher) suspect(ctx context.Context, h *watch, reason error) finding {
 			pause(ctx, delay)
 			delay = min(2*delay, lastLook)
 		} else {
-			pause(ctx, time.Until(challenged.Add(w.cfg.Patience+firstLook)))
+			pause(ctx, time.Until(challenged.Add(patience+firstLook)))
 		}
 	}
 	w.metrics.falseAlarms.Inc()
