@@ -88,6 +88,7 @@ type world struct {
 	leave context.CancelFunc
 
 	harms, lives, links, afters sync.WaitGroup
+	alive                       atomic.Int32 // lives that have not ended
 
 	mu         sync.Mutex
 	numbers    int32
@@ -190,6 +191,8 @@ func (w *world) supervise(sl *slot) {
 // live runs one life of an agent. Others may come after it before it has ended,
 // and take its place.
 func (w *world) live(sl *slot, s *site, replace func()) {
+	w.alive.Add(1)
+	defer w.alive.Add(-1)
 	defer context.AfterFunc(w.gone, s.die)()
 	defer s.die()
 	err := func() error {
@@ -223,13 +226,20 @@ type slot struct {
 
 	mu             sync.Mutex
 	node           *node // nil while it is down
+	leaving        bool  // it drains
 	drain, replace func()
 }
 
 func (sl *slot) take(n *node, drain, replace func()) {
 	sl.mu.Lock()
 	defer sl.mu.Unlock()
-	sl.node, sl.drain, sl.replace = n, drain, replace
+	sl.node, sl.leaving, sl.replace = n, false, replace
+	sl.drain = func() {
+		sl.mu.Lock()
+		sl.leaving = sl.leaving || sl.node == n
+		sl.mu.Unlock()
+		drain()
+	}
 }
 
 // leave empties the place, unless another life is there already.
@@ -293,6 +303,32 @@ func (w *world) heal() {
 	}
 }
 
+// settle waits until nobody is left of whom something may still come: agents that
+// drain, or were replaced, commit what they have accepted. What a client has given up
+// may be with the others for a moment.
+func (w *world) settle() {
+	settled := func() bool {
+		up := int32(0)
+		for _, sl := range w.slots {
+			sl.mu.Lock()
+			if sl.node != nil && !sl.leaving {
+				up++
+			}
+			sl.mu.Unlock()
+		}
+		return up == int32(len(w.slots)) && w.alive.Load() == up
+	}
+	const patience, step = 5 * time.Minute, 50 * time.Millisecond
+	for waited := time.Duration(0); !settled(); waited += step {
+		if waited > patience {
+			w.fail("agents that have left or were replaced do not end")
+			return
+		}
+		pause(step)
+	}
+	pause(3 * time.Second)
+}
+
 // run lets the world happen, and returns what was wrong with it.
 func (w *world) run() {
 	for _, sl := range w.slots {
@@ -310,6 +346,7 @@ func (w *world) run() {
 	clients.Wait() // producers, until all is acknowledged
 	readers.Wait()
 	w.afters.Wait()
+	w.settle()
 	w.readAll()
 	w.leave()
 	w.lives.Wait()
