@@ -35,8 +35,8 @@ var faultScenarios = []faultScenario{
 	{name: "frozen, its commit is on the way", row: "SIGSTOP holder, then CONT", goal: 10 * time.Second, make: threeAgents, once: freezeSending},
 	{name: "cut off from Postgres", row: "agent ⇹ PG cut", goal: 10 * time.Second, make: threeAgents, once: cutFromPostgres},
 	{name: "cut off from S3", row: "agent ⇹ S3 cut only", goal: 30 * time.Second, make: uploadingAgents, once: cutFromS3},
-	{name: "cut off from its peers", row: "agent ⇹ agent cut", make: pastLinks, once: cutFromPeers},
-	{name: "cut off from its peers and clients", row: "client ⇹ holder cut", make: threeAgents, once: cutFromAll},
+	{name: "cut off from its peers", row: "agent ⇹ agent cut", goal: 5 * time.Second, make: pastLinks, once: cutFromPeers},
+	{name: "cut off from its peers and clients", row: "client ⇹ holder cut", goal: 10 * time.Second, make: threeAgents, once: cutFromAll},
 	{name: "answers of commits are lost", row: "PG ambiguous commit", make: threeAgents, once: loseEachAnswer},
 	{name: "Postgres restarted", row: "PG down / restart", make: ownPostgres(), once: restartPostgres},
 	{

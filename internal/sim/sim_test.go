@@ -46,7 +46,7 @@ func fromEnv(name string, otherwise uint64) uint64 {
 // Without SIM_SEEDS, TestSeeds tries the seeds below fixedSeeds, and random ones
 // for a while.
 const (
-	fixedSeeds = 8
+	fixedSeeds = 4
 	randomFor  = 5 * time.Second
 )
 
@@ -268,14 +268,15 @@ func TestSeeds(t *testing.T) {
 }
 
 // TestMutants shows that the simulation finds each of these mistakes in the
-// stores, or without SIM_SEEDS some of them.
+// stores, or without SIM_SEEDS one of them.
 func TestMutants(t *testing.T) {
 	mutants := sim.Mutants
 	if seeds == 0 {
-		mutants = []sim.Mutant{sim.NoDeduplication, sim.OffsetZero, sim.StaleReads}
+		mutants = []sim.Mutant{sim.OffsetZero} // which is found soon
 	}
 	for _, m := range mutants {
 		t.Run(string(m), func(t *testing.T) {
+			t.Parallel()
 			tried, found := 0, sim.Result{}
 			err := work(t, job{First: 1, Step: 1, Count: 200, Mutant: m, Stop: true}, func(r sim.Result) {
 				tried++
