@@ -91,7 +91,7 @@ func TestMetricNames(t *testing.T) {
 	}
 	cancelled, cancel := context.WithCancel(ctx)
 	cancel()
-	if err := a.store.Ping(cancelled); err == nil {
+	if err := a.node.Store.Ping(cancelled); err == nil {
 		t.Fatal("the database answers without time")
 	}
 
@@ -194,7 +194,7 @@ func TestHealth(t *testing.T) {
 	database.Refuse(false)
 	awaitAdmin(ctx, t, admin, "/readyz", func(status int, _ string) bool { return status == http.StatusOK })
 
-	a.agent.Drain()
+	a.node.Agent.Drain()
 	if status, body := get(ctx, t, admin, "/readyz"); status != http.StatusServiceUnavailable || body != "shutting down\n" {
 		t.Errorf("/readyz of an agent that drains: %d %q", status, body)
 	}

@@ -216,7 +216,7 @@ func TestReplicasAreAgents(t *testing.T) {
 	a := startAgent(t, embeddedStores(t))
 	w := dial(t, a.addr)
 	tp := makeTopic(w, "replicas", 1)
-	self := a.agent.Self().NodeID
+	self := a.node.Agent.Self().NodeID
 	for _, test := range []struct {
 		name      string
 		topic     string
@@ -301,7 +301,7 @@ func TestConfigsOfOtherResources(t *testing.T) {
 	bothStores(t, func(t *testing.T, s stores) {
 		a := startAgent(t, s)
 		w := dial(t, a.addr)
-		self := fmt.Sprint(a.agent.Self().NodeID)
+		self := fmt.Sprint(a.node.Agent.Self().NodeID)
 		const (
 			ofGroup   = kmsg.ConfigResourceTypeGroupConfig
 			ofMetrics = kmsg.ConfigResourceTypeClientMetrics

@@ -124,7 +124,7 @@ func TestBrokerConfigsAreDefaultsOfTopics(t *testing.T) {
 		a := startAgent(t, s, func(s *Settings) { s.Kafka.Configs["num.partitions"], s.Kafka.Configs["group.max.size"] = "2", "1" })
 		w := dial(t, a.addr)
 		tp := makeTopic(w, "defaults", 1)
-		self := fmt.Sprint(a.agent.Self().NodeID)
+		self := fmt.Sprint(a.node.Agent.Self().NodeID)
 
 		before, code := describeConfigs(w, ofBroker, self)
 		wantCode(t, "describe", code, nil)

@@ -114,7 +114,7 @@ func TestCreateTopics(t *testing.T) {
 	}
 	assign := func(partitions ...int32) (all []kmsg.CreateTopicsRequestTopicReplicaAssignment) {
 		for _, p := range partitions {
-			all = append(all, kmsg.CreateTopicsRequestTopicReplicaAssignment{Partition: p, Replicas: []int32{a.agent.Self().NodeID}})
+			all = append(all, kmsg.CreateTopicsRequestTopicReplicaAssignment{Partition: p, Replicas: []int32{a.node.Agent.Self().NodeID}})
 		}
 		return all
 	}

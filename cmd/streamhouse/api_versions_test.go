@@ -244,7 +244,7 @@ func TestApiVersionsKnowsWhoIsMeant(t *testing.T) {
 	t.Parallel()
 	a := startAgent(t, embeddedStores(t))
 	w := dial(t, a.addr)
-	cluster, node := a.topology.Snapshot().ClusterID, a.agent.Self().NodeID
+	cluster, node := a.node.Topology.Snapshot().ClusterID, a.node.Agent.Self().NodeID
 	for _, test := range []struct {
 		name    string
 		cluster *string

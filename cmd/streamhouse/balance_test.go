@@ -62,8 +62,8 @@ func (s *steady) progress(t *testing.T) {
 
 // misplaced counts the leases of an agent that others should have.
 func (a *testAgent) misplaced() (n int) {
-	view := a.topology.Snapshot()
-	for _, l := range a.leases.Leases() {
+	view := a.node.Topology.Snapshot()
+	for _, l := range a.node.Leases.Leases() {
 		if owner, ok := view.Owner(l.Key()); ok && owner != a.settings.AgentID {
 			n++
 		}
@@ -73,7 +73,7 @@ func (a *testAgent) misplaced() (n int) {
 
 // partitionsLed counts the partitions that an agent leads.
 func (a *testAgent) partitionsLed() (n int) {
-	for _, l := range a.leases.Leases() {
+	for _, l := range a.node.Leases.Leases() {
 		if !metadata.IsShard(l.Key()) {
 			n++
 		}
@@ -95,7 +95,7 @@ func TestSecondAgentGetsItsPart(t *testing.T) {
 
 	second := startAgent(t, s, named("second"), quick)
 	eventually(t, "the second agent is seen, and leads its part", func() bool {
-		_, seen := first.topology.Snapshot().Agent("second")
+		_, seen := first.node.Topology.Snapshot().Agent("second")
 		return seen && first.misplaced() == 0 && first.partitionsLed()+second.partitionsLed() == partitions
 	})
 	load.progress(t)
@@ -119,20 +119,20 @@ func TestAgentWithoutItsBucketGivesUp(t *testing.T) {
 	load := startSteady(t, "given", partitions, cut.addr)
 	eventually(t, "the agent leads all", func() bool { return cut.partitionsLed() == partitions })
 	whole := startAgent(t, s, named("whole"), change)
-	eventually(t, "the other agent leads something", func() bool { return cut.topology.Snapshot().OtherLeads("cut") })
+	eventually(t, "the other agent leads something", func() bool { return cut.node.Topology.Snapshot().OtherLeads("cut") })
 
 	cut.bucket.Refuse(true)
 	cut.bucket.CloseAll()
-	eventually(t, "the agent gives up", func() bool { return cut.healthCheck() != nil && cut.leases.Count() == 0 })
+	eventually(t, "the agent gives up", func() bool { return cut.node.HealthCheck() != nil && cut.node.Leases.Count() == 0 })
 	eventually(t, "the other agent leads all, and gives nothing back", func() bool {
 		return whole.partitionsLed() == partitions && whole.misplaced() == 0
 	})
 	load.progress(t)
 	cut.bucket.Refuse(false)
-	eventually(t, "the agent is well again", func() bool { return cut.healthCheck() == nil })
-	owned := func(k lease.Key) bool { owner, _ := whole.topology.Snapshot().Owner(k); return owner == "cut" }
+	eventually(t, "the agent is well again", func() bool { return cut.node.HealthCheck() == nil })
+	owned := func(k lease.Key) bool { owner, _ := whole.node.Topology.Snapshot().Owner(k); return owner == "cut" }
 	eventually(t, "the agent has its part", func() bool {
-		for _, l := range whole.leases.Leases() {
+		for _, l := range whole.node.Leases.Leases() {
 			if owned(l.Key()) {
 				return false
 			}

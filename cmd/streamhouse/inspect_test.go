@@ -50,7 +50,7 @@ func TestInspectJSON(t *testing.T) {
 			}
 		}
 
-		self := a.agent.Self()
+		self := a.node.Agent.Self()
 		agents := getJSON[[]shownAgent](t, a, "/agents")
 		want := []shownAgent{{
 			AgentID: "one", NodeID: self.NodeID, Session: self.Session.String(), Host: self.Host, Port: self.Port,

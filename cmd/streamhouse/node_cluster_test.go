@@ -16,7 +16,7 @@ import (
 
 // holds says whether the agent holds the lease of a partition.
 func (a *testAgent) holds(t topic, partition int32) bool {
-	return a.leases.Get(lease.Key{TopicID: t.id, Partition: partition}) != nil
+	return a.node.Leases.Get(lease.Key{TopicID: t.id, Partition: partition}) != nil
 }
 
 // produceUntilTaken tries until the agent takes the batch: for what has to wait
@@ -111,7 +111,7 @@ func TestWriteToAnothersPartition(t *testing.T) {
 		wantCode(t, "write to another's", p.ErrorCode, kerr.NotLeaderForPartition)
 		return p.CurrentLeader.LeaderID >= 0
 	})
-	if p.BaseOffset != -1 || p.CurrentLeader.LeaderID != first.agent.Self().NodeID || len(resp.Brokers) != 1 {
+	if p.BaseOffset != -1 || p.CurrentLeader.LeaderID != first.node.Agent.Self().NodeID || len(resp.Brokers) != 1 {
 		t.Fatalf("%+v", resp)
 	}
 	b := resp.Brokers[0]
@@ -145,7 +145,7 @@ func TestFetchFromAnAgentThatLeaves(t *testing.T) {
 	tp := makeShared(w, r, "left", 1)
 	mustProduce(w, tp, 0, batchtest.Of("a"))
 	eventually(t, "the leader is known", func() bool { return leaderAddress(r, tp, 0) == leader.addr })
-	leaving.broker.Leave()
+	leaving.node.Broker.Leave()
 	for _, version := range []int16{12, 15, 16, 18} {
 		r.send(fetchRequest(version, tp, 0, 0))
 		resp := r.receive().(*kmsg.FetchResponse)
@@ -153,7 +153,7 @@ func TestFetchFromAnAgentThatLeaves(t *testing.T) {
 		wantCode(t, fmt.Sprintf("v%d", version), p.ErrorCode, kerr.NotLeaderForPartition)
 		var want int32 = -1
 		if version >= 16 {
-			want = leader.agent.Self().NodeID
+			want = leader.node.Agent.Self().NodeID
 		}
 		if p.CurrentLeader.LeaderID != want || len(resp.Brokers) > 0 != (want >= 0) {
 			t.Errorf("v%d names leader %d of %+v, want %d", version, p.CurrentLeader.LeaderID, resp.Brokers, want)

@@ -29,7 +29,7 @@ func TestADeadAgentIsNoticed(t *testing.T) {
 	mustProduce(w1, tp, 0, batchtest.Of("a"))
 	eventually(t, "all know each other", func() bool {
 		_, m := metadataOf(w2, tp.name)
-		return m.Partitions[0].Leader == first.agent.Self().NodeID && len(third.topology.Snapshot().Agents()) == 3
+		return m.Partitions[0].Leader == first.node.Agent.Self().NodeID && len(third.node.Topology.Snapshot().Agents()) == 3
 	})
 	first.kill()
 	if p := produceUntilTaken(w2, tp, 0, batchtest.Of("b")); p.BaseOffset != 1 {
@@ -53,7 +53,7 @@ func TestAnAgentThatIsCutOffIsBuriedAndComesBack(t *testing.T) {
 	w1, w2 := dial(t, first.addr), dial(t, second.addr)
 	tp := makeShared(w1, w2, "cut", 1)
 	mustProduce(w1, tp, 0, batchtest.Of("a"))
-	eventually(t, "all know each other", func() bool { return len(second.topology.Snapshot().Agents()) == 2 })
+	eventually(t, "all know each other", func() bool { return len(second.node.Topology.Snapshot().Agents()) == 2 })
 	first.database.Refuse(true)
 	first.database.CloseAll()
 	if p := produceUntilTaken(w2, tp, 0, batchtest.Of("b")); p.BaseOffset != 1 {
@@ -62,8 +62,8 @@ func TestAnAgentThatIsCutOffIsBuriedAndComesBack(t *testing.T) {
 	first.database.Refuse(false)
 	eventually(t, "it is listed again", func() bool {
 		metadataOf(w2, tp.name)
-		_, ok := second.topology.Snapshot().Agent("first")
-		return ok && !first.agent.CutOff()
+		_, ok := second.node.Topology.Snapshot().Agent("first")
+		return ok && !first.node.Agent.CutOff()
 	})
 	eventually(t, "it knows that it leads no more", func() bool { return !first.holds(tp, 0) })
 	eventually(t, "it names the new leader", func() bool { return leaderAddress(w1, tp, 0) == second.addr })
@@ -88,7 +88,7 @@ func TestADatabaseThatWasAwayMovesNothing(t *testing.T) {
 	led := func() map[lease.Key]lease.Term {
 		terms := make(map[lease.Key]lease.Term)
 		for _, a := range agents {
-			for _, term := range a.leases.Held() {
+			for _, term := range a.node.Leases.Held() {
 				term.Epoch = 0 // which moves with renewals
 				terms[term.Key] = term
 			}
@@ -105,19 +105,19 @@ func TestADatabaseThatWasAwayMovesNothing(t *testing.T) {
 		}
 	}
 	eventually(t, "all are led", func() bool { return len(led()) == partitions })
-	eventually(t, "all know each other", all(func(a *testAgent) bool { return len(a.topology.Snapshot().Agents()) == len(agents) }))
+	eventually(t, "all know each other", all(func(a *testAgent) bool { return len(a.node.Topology.Snapshot().Agents()) == len(agents) }))
 	before := led()
 	server.Kill()
 	alarmed := make(map[*testAgent]bool)
 	eventually(t, "all are cut off, and have suspected others", all(func(a *testAgent) bool {
-		suspected, _ := a.peers.Suspected()
+		suspected, _ := a.node.Peers.Suspected()
 		alarmed[a] = alarmed[a] || len(suspected) > 0
-		return a.agent.CutOff() && alarmed[a]
+		return a.node.Agent.CutOff() && alarmed[a]
 	}))
 	server.Start()
 	eventually(t, "all are back", all(func(a *testAgent) bool {
-		suspected, _ := a.peers.Suspected()
-		return !a.agent.CutOff() && len(suspected) == 0
+		suspected, _ := a.node.Peers.Suspected()
+		return !a.node.Agent.CutOff() && len(suspected) == 0
 	}))
 	load.progress(t)
 	if diff := cmp.Diff(before, led()); diff != "" {

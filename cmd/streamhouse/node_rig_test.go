@@ -44,7 +44,7 @@ func bothStores(t *testing.T, test func(t *testing.T, s stores)) {
 
 // testAgent is a whole agent in this process.
 type testAgent struct {
-	*node
+	*service
 	t     testing.TB
 	addr  string
 	stop  context.CancelFunc // drains
@@ -71,7 +71,7 @@ func startAgent(t testing.TB, s stores, change ...func(*Settings)) *testAgent {
 		t.Fatalf("start agent %s: %v", settings.AgentID, err)
 	}
 	ctx, stop := context.WithCancel(context.Background())
-	a := &testAgent{node: n, t: t, addr: n.kafka.Addr().String(), stop: stop, ended: make(chan struct{})}
+	a := &testAgent{service: n, t: t, addr: n.kafka.Addr().String(), stop: stop, ended: make(chan struct{})}
 	go func() {
 		defer close(a.ended)
 		if err := n.run(ctx); err != nil {

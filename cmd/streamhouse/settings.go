@@ -9,19 +9,25 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"strconv"
 	"strings"
 	"time"
 	"unicode/utf8"
 
+	"github.com/google/uuid"
+
 	"github.com/streamhouse/streamhouse/broker/config"
 	"github.com/streamhouse/streamhouse/broker/fetch"
 	"github.com/streamhouse/streamhouse/broker/ingest"
+	"github.com/streamhouse/streamhouse/broker/node"
+	"github.com/streamhouse/streamhouse/broker/peers"
 	"github.com/streamhouse/streamhouse/lease"
 	"github.com/streamhouse/streamhouse/metadata"
 	"github.com/streamhouse/streamhouse/metadata/sqlite"
 	"github.com/streamhouse/streamhouse/protocol"
 	"github.com/streamhouse/streamhouse/segment"
+	"github.com/streamhouse/streamhouse/segment/objstore"
 )
 
 // Settings are what an agent is started with. settingsTable says of each what
@@ -295,6 +301,17 @@ func (s *Settings) fetchConfig(memoryLimit int64) fetch.Config {
 		c.ReadAheadBlocks = -1 // none; 0 is fetch's default
 	}
 	return c
+}
+
+// nodeConfig is that of one life of an agent, which clients reach at host and port.
+func (s *Settings) nodeConfig(session uuid.UUID, host string, port int32) node.Config {
+	return node.Config{
+		Self:  metadata.Agent{ID: s.AgentID, Session: session, Host: host, Port: port, Zone: s.AvailabilityZone, Group: s.AgentGroup},
+		Lease: s.leaseConfig(), TopologyInterval: s.TopologyInterval, ShutdownTimeout: s.ShutdownTimeout,
+		Flush: s.Flush, Fetch: s.fetchConfig(debug.SetMemoryLimit(-1)), Objects: objstore.DefaultPolicy(),
+		Peers: peers.DefaultConfig(), Server: s.serverConfig(),
+		Configs: s.brokerConfigs(), LogDir: withoutQuery(s.ObjectURL),
+	}
 }
 
 func (s *Settings) leaseConfig() lease.Config {

@@ -8,8 +8,8 @@
 // second. It has
 //
 //   - three to five agents, made of the parts that run in production, from the
-//     server of Kafka's protocol down to the lease manager, and put together as
-//     cmd/streamhouse does (node.go). What they lack is sockets;
+//     server of Kafka's protocol down to the lease manager, and put together by
+//     broker/node as in production (node.go). What they lack is sockets;
 //   - one metadata store, the one on SQLite, with presence added by the rules of
 //     PostgreSQL's bury_agent (database.go). It keeps to the world's clock;
 //   - one bucket, in memory;

@@ -75,12 +75,12 @@ func (f *faults) fate(d *dice, down *atomic.Bool, oneIn *atomic.Int64) fate {
 func (w *world) zombies() {
 	d := w.dice("zombie", 0)
 	for w.loading() {
-		n := w.anyNode(d)
-		if n == nil {
+		s := w.anySite(d)
+		if s == nil {
 			w.rest(d.between(10*time.Millisecond, 100*time.Millisecond))
 			continue
 		}
-		w.freeze(n.site, d)
+		w.freeze(s, d)
 	}
 }
 
@@ -106,11 +106,10 @@ func (w *world) nemesis() {
 // harm does one thing, which goes on by itself.
 func (w *world) harm(d *dice) {
 	lasts := d.between(200*time.Millisecond, 3*w.settings.lease.Duration/2)
-	n := w.anyNode(d)
-	if n == nil {
+	s := w.anySite(d)
+	if s == nil {
 		return
 	}
-	s := n.site
 	switch d.intN(16) {
 	case 0, 1:
 		w.faults.kills.Add(1)

@@ -309,3 +309,8 @@ func (s *store) OldOffsets(ctx context.Context, groups []string, age time.Durati
 		return s.db.OldOffsets(ctx, groups, age)
 	})
 }
+
+// Prune implements metadata.Pruner.
+func (s *store) Prune(ctx context.Context) (int64, error) {
+	return call(s, ctx, "prune", writes, s.db.Prune)
+}

@@ -204,10 +204,10 @@ func (w *world) live(sl *slot, s *site, replace func()) {
 		}
 		draining, drain := context.WithCancel(context.Background())
 		defer drain()
-		sl.take(n, drain, replace)
-		defer sl.leave(n)
+		sl.take(s, drain, replace)
+		defer sl.leave(s)
 		w.note("%s serves at %s", s, sl.address)
-		return n.run(draining)
+		return n.Run(s.life, draining.Done())
 	}()
 	if w.note("%s has ended: %v", s, err); err != nil && !expected(err) {
 		w.fail("%s has ended: %v", s, err)
@@ -225,29 +225,29 @@ type slot struct {
 	id, address string
 
 	mu             sync.Mutex
-	node           *node // nil while it is down
+	site           *site // nil while it is down
 	leaving        bool  // it drains
 	drain, replace func()
 }
 
-func (sl *slot) take(n *node, drain, replace func()) {
+func (sl *slot) take(s *site, drain, replace func()) {
 	sl.mu.Lock()
 	defer sl.mu.Unlock()
-	sl.node, sl.leaving, sl.replace = n, false, replace
+	sl.site, sl.leaving, sl.replace = s, false, replace
 	sl.drain = func() {
 		sl.mu.Lock()
-		sl.leaving = sl.leaving || sl.node == n
+		sl.leaving = sl.leaving || sl.site == s
 		sl.mu.Unlock()
 		drain()
 	}
 }
 
 // leave empties the place, unless another life is there already.
-func (sl *slot) leave(n *node) {
+func (sl *slot) leave(s *site) {
 	sl.mu.Lock()
 	defer sl.mu.Unlock()
-	if sl.node == n {
-		sl.node = nil
+	if sl.site == s {
+		sl.site = nil
 	}
 }
 
@@ -255,7 +255,7 @@ func (sl *slot) leave(n *node) {
 func (w *world) at(s *site) (drain, replace func()) {
 	for _, sl := range w.slots {
 		sl.mu.Lock()
-		if sl.node != nil && sl.node.site == s {
+		if sl.site == s {
 			drain, replace = sl.drain, sl.replace
 		}
 		sl.mu.Unlock()
@@ -266,21 +266,21 @@ func (w *world) at(s *site) (drain, replace func()) {
 	return drain, replace
 }
 
-// nodes are the agents that are up.
-func (w *world) nodes() []*node {
-	var up []*node
+// sites are those of the agents that are up.
+func (w *world) sites() []*site {
+	var up []*site
 	for _, sl := range w.slots {
 		sl.mu.Lock()
-		if sl.node != nil {
-			up = append(up, sl.node)
+		if sl.site != nil {
+			up = append(up, sl.site)
 		}
 		sl.mu.Unlock()
 	}
 	return up
 }
 
-func (w *world) anyNode(d *dice) *node {
-	up := w.nodes()
+func (w *world) anySite(d *dice) *site {
+	up := w.sites()
 	if len(up) == 0 {
 		return nil
 	}
@@ -298,8 +298,8 @@ func (w *world) heal() {
 	w.faults.reset()
 	w.noDatabase.open()
 	w.noBucket.open()
-	for _, n := range w.nodes() {
-		n.site.heal()
+	for _, s := range w.sites() {
+		s.heal()
 	}
 }
 
@@ -311,7 +311,7 @@ func (w *world) settle() {
 		up := int32(0)
 		for _, sl := range w.slots {
 			sl.mu.Lock()
-			if sl.node != nil && !sl.leaving {
+			if sl.site != nil && !sl.leaving {
 				up++
 			}
 			sl.mu.Unlock()

@@ -1,11 +1,10 @@
-package main
+package node
 
 import (
 	"context"
 	"sync"
 	"time"
 
-	"github.com/streamhouse/streamhouse/broker/topology"
 	"github.com/streamhouse/streamhouse/lease"
 	"github.com/streamhouse/streamhouse/metadata"
 )
@@ -41,25 +40,25 @@ type drainStep struct {
 // minutes; what is only slow has drainGrace before that. A step that takes too long
 // leaves the later ones their share of the time, and they are made all the same:
 // what is left is fenced.
-func (n *node) drain(endWaits func()) {
-	begun, timeout := time.Now(), n.settings.ShutdownTimeout
+func (n *Node) drain(ctx context.Context, endWaits func()) {
+	begun, timeout := time.Now(), n.cfg.ShutdownTimeout
 	n.log.Info("draining: a second signal ends at once", "timeout", timeout.String())
-	n.agent.Drain()
-	n.leave(begun)
+	n.Agent.Drain()
+	n.leave(ctx, begun)
 	defer time.AfterFunc(drainGrace, endWaits).Stop()
-	n.take(begun, []drainStep{
+	n.take(ctx, begun, []drainStep{
 		{"answer what was asked", 0.5, n.server.Shutdown},
 		{"commit what is buffered", 0.8, n.table.Close},
-		{"release the leases", 0.9, n.leases.ReleaseAll},
-		{"deregister", 1, n.agent.Stop},
+		{"release the leases", 0.9, n.Leases.ReleaseAll},
+		{"deregister", 1, n.Agent.Stop},
 	})
 	n.log.Info("drained", "took", time.Since(begun).String())
 }
 
 // take takes steps of a drain that has begun.
-func (n *node) take(begun time.Time, steps []drainStep) {
+func (n *Node) take(ctx context.Context, begun time.Time, steps []drainStep) {
 	for _, step := range steps {
-		ctx, cancel := context.WithDeadline(context.Background(), begun.Add(time.Duration(step.by*float64(n.settings.ShutdownTimeout))))
+		ctx, cancel := context.WithDeadline(ctx, begun.Add(time.Duration(step.by*float64(n.cfg.ShutdownTimeout))))
 		if err := step.do(ctx); err != nil {
 			n.log.Warn("shutdown step failed", "step", step.name, "error", err)
 		}
@@ -72,43 +71,43 @@ func (n *node) take(begun time.Time, steps []drainStep) {
 // The leases go before the entry: whoever is sent on by another agent's older view
 // comes here, and is sent to a successor that leads. The other way round, clients
 // would ask successors that do not lead yet.
-func (n *node) leave(begun time.Time) {
+func (n *Node) leave(ctx context.Context, begun time.Time) {
 	others := false
-	n.take(begun, []drainStep{{"look for other agents", 0.1, func(ctx context.Context) (err error) {
+	n.take(ctx, begun, []drainStep{{"look for other agents", 0.1, func(ctx context.Context) (err error) {
 		others, err = n.others(ctx)
 		return err
 	}}})
 	if !others {
 		return
 	}
-	n.take(begun, []drainStep{
+	n.take(ctx, begun, []drainStep{
 		{"hand over what it leads", 0.3, n.handOverAll},
 		{"deregister", 0.35, func(ctx context.Context) error {
-			n.topology.Leave(true)
-			err := n.agent.Stop(ctx)
-			if _, failed := n.topology.Refresh(ctx, 0); err == nil {
+			n.Topology.Leave(true)
+			err := n.Agent.Stop(ctx)
+			if _, failed := n.Topology.Refresh(ctx, 0); err == nil {
 				err = failed
 			}
-			n.broker.Leave()
+			n.Broker.Leave()
 			return err
 		}},
 		{"send clients on", 0.5, func(ctx context.Context) error {
 			ctx, cancel := context.WithTimeout(ctx, movedAtMost)
 			defer cancel()
-			n.broker.AwaitMoved(ctx, movedQuiet)
+			n.Broker.AwaitMoved(ctx, movedQuiet)
 			return nil
 		}},
 	})
 }
 
 // others says whether another agent is alive.
-func (n *node) others(ctx context.Context) (bool, error) {
-	view, err := n.topology.Refresh(ctx, 0)
+func (n *Node) others(ctx context.Context) (bool, error) {
+	view, err := n.Topology.Refresh(ctx, 0)
 	if err != nil {
 		return false, err
 	}
 	for _, a := range view.Agents() {
-		if a.ID != n.settings.AgentID && view.Heard(a) {
+		if a.ID != n.cfg.Self.ID && view.Heard(a) {
 			return true, nil
 		}
 	}
@@ -116,29 +115,16 @@ func (n *node) others(ctx context.Context) (bool, error) {
 }
 
 // handOverAll hands over all that the agent leads, for good.
-func (n *node) handOverAll(ctx context.Context) error {
-	n.leases.Retire(ctx)
-	n.handOver(ctx, lease.ForShutdown, n.leases.Leases())
+func (n *Node) handOverAll(ctx context.Context) error {
+	n.Leases.Retire(ctx)
+	n.handOver(ctx, lease.ForShutdown, n.Leases.Leases())
 	return ctx.Err()
 }
 
-// spread is a view of the cluster for who spreads leases over it.
-type spread struct{ *topology.Snapshot }
-
-func (s spread) Alive() []string {
-	var alive []string
-	for _, a := range s.Agents() {
-		if s.Heard(a) {
-			alive = append(alive, a.ID+"/"+a.Session.String())
-		}
-	}
-	return alive
-}
-
 // handOver hands leases over to the agents that would lead without this one.
-func (n *node) handOver(ctx context.Context, reason lease.HandoverReason, leases []*lease.Lease) {
-	view := n.topology.Snapshot()
-	to := func(k lease.Key) (string, bool) { return view.Successor(k, n.settings.AgentID) }
+func (n *Node) handOver(ctx context.Context, reason lease.HandoverReason, leases []*lease.Lease) {
+	view := n.Topology.Snapshot()
+	to := func(k lease.Key) (string, bool) { return view.Successor(k, n.cfg.Self.ID) }
 	var partitions, shards []*lease.Lease
 	for _, l := range leases {
 		if metadata.IsShard(l.Key()) {
