@@ -4,6 +4,7 @@ import sys
 
 import confluent_kafka
 from confluent_kafka import (
+    OFFSET_BEGINNING,
     Consumer,
     KafkaError,
     KafkaException,
@@ -112,7 +113,9 @@ class Driver:
             low, high = consumer.get_watermark_offsets(p, timeout=TIMEOUT)
             start = low if r["timestamp"] == EARLIEST else p.offset
             if start >= 0:
-                starts.append(TopicPartition(p.topic, p.partition, start))
+                # The library takes high for low if the look-up of low failed (see the report's quirks).
+                begin = OFFSET_BEGINNING if r["timestamp"] == EARLIEST else start
+                starts.append(TopicPartition(p.topic, p.partition, begin))
                 remaining += high - start
         consumer.assign(starts)
         records = take(consumer, remaining)

@@ -32,6 +32,12 @@ var Quirks = []Quirk{
 		Advice: "Use another client where no record may be lost.",
 	},
 	{
+		Client: "librdkafka",
+		Shows: "`query_watermark_offsets` may give the end of a partition as its beginning too, if the request for the " +
+			"beginning failed and both answers came at once.",
+		Advice: "Begin at `OFFSET_BEGINNING`, and not at an offset that was looked up.",
+	},
+	{
 		Client: "sarama",
 		Shows:  "A producer gives a record up after 3 retries, 100 ms apart: too soon for a partition whose agent was killed.",
 		Advice: "Raise `Producer.Retry.Max` and `Producer.Retry.Backoff`.",
