@@ -36,6 +36,7 @@ type node struct {
 	address  string
 	listener *listener
 	store    *store
+	metrics  *prometheus.Registry
 	log      *slog.Logger
 
 	agent    *agent.Agent
@@ -73,6 +74,7 @@ func startNode(ctx context.Context, s *site, address string) (_ *node, err error
 		return nil, err
 	}
 	reg := prometheus.NewRegistry()
+	n.metrics = reg
 	session := uuid.New()
 	self := metadata.Agent{ID: s.id, Session: session, Host: host, Port: int32(number)}
 	pace := agent.Config{
@@ -89,6 +91,21 @@ func startNode(ctx context.Context, s *site, address string) (_ *node, err error
 		return nil, err
 	}
 	return n, nil
+}
+
+// buffered is how many bytes of batches the agent has not decided, as it says
+// itself.
+func (n *node) buffered() float64 {
+	families, err := n.metrics.Gather()
+	if err != nil {
+		panic(err) // two metrics of one name
+	}
+	for _, f := range families {
+		if f.GetName() == "streamhouse_ingest_buffered_bytes" {
+			return f.GetMetric()[0].GetGauge().GetValue()
+		}
+	}
+	panic("there is no gauge of what is buffered")
 }
 
 // assemble makes the parts of the broker and wires them.

@@ -91,13 +91,14 @@ type world struct {
 
 	mu         sync.Mutex
 	numbers    int32
+	living     map[*node]bool // also those whose place another has taken
 	events     []event
 	wrong      []string
 	operations Operations
 }
 
 func newWorld(seed uint64, mutant Mutant, dir string) (*world, error) {
-	w := &world{seed: seed, mutant: mutant, bucket: objstoretest.NewMemory(), network: newNetwork(), start: time.Now()}
+	w := &world{seed: seed, mutant: mutant, bucket: objstoretest.NewMemory(), network: newNetwork(), start: time.Now(), living: make(map[*node]bool)}
 	w.settings = newSettings(w.dice("settings", 0))
 	w.faults.reset()
 	w.faults.databaseOneIn.Store(w.settings.databaseOneIn)
@@ -203,11 +204,43 @@ func (w *world) live(sl *slot, s *site, replace func()) {
 		defer drain()
 		sl.take(n, drain, replace)
 		defer sl.leave(n)
+		w.setLiving(n, true)
+		defer w.setLiving(n, false)
 		w.note("%s serves at %s", s, sl.address)
 		return n.run(draining)
 	}()
 	if w.note("%s has ended: %v", s, err); err != nil && !expected(err) {
 		w.fail("%s has ended: %v", s, err)
+	}
+}
+
+func (w *world) setLiving(n *node, lives bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if lives {
+		w.living[n] = true
+	} else {
+		delete(w.living, n)
+	}
+}
+
+// settle waits until no agent has anything in its pool that nobody waits for any
+// more, and that would be committed during the final reads.
+func (w *world) settle() {
+	for deadline := time.Now().Add(patience); ; pause(100 * time.Millisecond) {
+		busy := false
+		w.mu.Lock()
+		for n := range w.living {
+			busy = busy || n.buffered() > 0
+		}
+		w.mu.Unlock()
+		switch {
+		case !busy:
+			return
+		case time.Now().After(deadline):
+			w.fail("agents do not decide what is in their pools")
+			return
+		}
 	}
 }
 
@@ -309,6 +342,7 @@ func (w *world) run() {
 	w.heal()
 	clients.Wait() // producers, until all is acknowledged
 	readers.Wait()
+	w.settle()
 	w.afters.Wait()
 	w.readAll()
 	w.leave()
