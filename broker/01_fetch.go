@@ -91,7 +91,7 @@ func (b *Broker) fetchSession(ctx context.Context, r *kmsg.FetchRequest, session
 	if len(reqs) < len(answers) {
 		o.MaxWait = 0 // there is something to say already
 	}
-	hints := fetchHints{b: b, ctx: ctx}
+	hints := fetchHints{b: b, ctx: ctx, version: r.Version}
 	results, done := b.departure.read(ctx, b.Reader, reqs, o)
 	for n := range results {
 		a := &answers[at[n]]

@@ -27,14 +27,14 @@ func (b *Broker) metadata(_ context.Context, req *protocol.Request) protocol.Rep
 	return protocol.Later(func(ctx context.Context) kmsg.Response {
 		resp := r.ResponseKind().(*kmsg.MetadataResponse)
 		resp.AuthorizedOperations = authorizedOperations(r.IncludeClusterAuthorizedOperations, operationsOnCluster)
-		b.Settle(ctx)
+		b.Peers.Settle(ctx)
 		var view *topology.Snapshot
 		if asksForAll(r) {
 			view = b.currentView(ctx)
 		} else {
 			view = b.viewFor(ctx, metadataRefs(r))
 		}
-		resp.Topics, view = b.metadataTopics(ctx, r, view)
+		resp.Topics, view = b.metadataTopics(ctx, r, b.living(view))
 		for i := range resp.Topics {
 			t := &resp.Topics[i]
 			t.AuthorizedOperations = authorizedOperations(r.IncludeTopicAuthorizedOperations && t.Topic != nil, operationsOnTopic)
@@ -91,7 +91,7 @@ func (b *Broker) metadataTopics(ctx context.Context, r *kmsg.MetadataRequest, vi
 		t, err := ref.in(view), error(nil)
 		if t == nil && !ref.byID && mayCreate {
 			if t, err = b.autoCreate(ctx, ref.name); err == nil {
-				view = b.Topology.Snapshot()
+				view = b.living(b.Topology.Snapshot())
 			}
 		}
 		switch {

@@ -49,7 +49,7 @@ func (b *Broker) offsetCommit(ctx context.Context, req *protocol.Request) protoc
 	if len(answers) == 0 && len(r.Topics) > 0 {
 		return protocol.Now(resp)
 	}
-	return whenDone(b.Groups.Commit(commit), func(errs []error, err error) kmsg.Response {
+	return whenDone(b, memberRef{r.Group, r.MemberID}, b.Groups.Commit(commit), func(errs []error, err error) kmsg.Response {
 		for i, answer := range answers {
 			if err != nil {
 				answer.ErrorCode = errorCode(err)

@@ -20,6 +20,7 @@ import (
 //
 // Older versions are the newer ones with one group.
 func (b *Broker) offsetFetch(_ context.Context, req *protocol.Request) protocol.Reply {
+	b.departure.note()
 	r := req.Body.(*kmsg.OffsetFetchRequest)
 	groups := r.Groups
 	if r.Version < 8 {

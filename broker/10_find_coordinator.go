@@ -19,10 +19,12 @@ const groupCoordinator = 0
 // agents agree on it but for the age of their views, so the view is a fresh one.
 // Transactional ids and share groups (KIP-932) are refused.
 func (b *Broker) findCoordinator(_ context.Context, req *protocol.Request) protocol.Reply {
+	b.departure.note() // its client is not where it is to be yet
 	r := req.Body.(*kmsg.FindCoordinatorRequest)
 	resp := r.ResponseKind().(*kmsg.FindCoordinatorResponse)
 	return protocol.Later(func(ctx context.Context) kmsg.Response {
-		view := b.view(ctx)
+		b.Peers.Settle(ctx)
+		view := b.living(b.view(ctx))
 		if r.Version >= 4 {
 			for _, key := range r.CoordinatorKeys {
 				resp.Coordinators = append(resp.Coordinators, coordinator(view, key, r.CoordinatorType))

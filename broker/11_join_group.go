@@ -15,7 +15,6 @@ import (
 // KIP-800 (reason, v8), KIP-814 (skip assignment, v9). It is answered when the
 // rebalance is over.
 func (b *Broker) joinGroup(_ context.Context, req *protocol.Request) protocol.Reply {
-	b.departure.note()
 	r := req.Body.(*kmsg.JoinGroupRequest)
 	resp := r.ResponseKind().(*kmsg.JoinGroupResponse)
 	rebalanceTimeout := r.RebalanceTimeoutMillis
@@ -36,7 +35,7 @@ func (b *Broker) joinGroup(_ context.Context, req *protocol.Request) protocol.Re
 		KnownMemberID:     r.Version >= 4,
 		CanSkipAssignment: r.Version >= 9,
 	})
-	return whenDone(pending, func(j group.JoinResponse, err error) kmsg.Response {
+	return whenDone(b, memberRef{r.Group, r.MemberID}, pending, func(j group.JoinResponse, err error) kmsg.Response {
 		resp.MemberID, resp.Generation = r.MemberID, -1
 		if j.MemberID != "" {
 			resp.MemberID = j.MemberID

@@ -17,7 +17,7 @@ func (b *Broker) heartbeat(_ context.Context, req *protocol.Request) protocol.Re
 	pending := b.Groups.Heartbeat(group.HeartbeatRequest{Membership: group.Membership{
 		Group: r.Group, MemberID: r.MemberID, InstanceID: orEmpty(r.InstanceID), Generation: r.Generation,
 	}})
-	return whenDone(pending, func(_ struct{}, err error) kmsg.Response {
+	return whenDone(b, memberRef{r.Group, r.MemberID}, pending, func(_ struct{}, err error) kmsg.Response {
 		resp.ErrorCode = errorCode(err)
 		return resp
 	})

@@ -23,7 +23,7 @@ func (b *Broker) leaveGroup(_ context.Context, req *protocol.Request) protocol.R
 			MemberID: m.MemberID, InstanceID: orEmpty(m.InstanceID), Reason: orEmpty(m.Reason),
 		})
 	}
-	return whenDone(b.Groups.Leave(leave), func(errs []error, err error) kmsg.Response {
+	return whenDone(b, memberRef{}, b.Groups.Leave(leave), func(errs []error, err error) kmsg.Response {
 		switch {
 		case err != nil:
 			resp.ErrorCode = errorCode(err)

@@ -23,7 +23,7 @@ func (b *Broker) syncGroup(_ context.Context, req *protocol.Request) protocol.Re
 	for _, a := range r.GroupAssignment {
 		sync.Assignments = append(sync.Assignments, group.Assignment{MemberID: a.MemberID, Data: a.MemberAssignment})
 	}
-	return whenDone(b.Groups.Sync(sync), func(s group.SyncResponse, err error) kmsg.Response {
+	return whenDone(b, memberRef{r.Group, r.MemberID}, b.Groups.Sync(sync), func(s group.SyncResponse, err error) kmsg.Response {
 		if err != nil {
 			resp.ErrorCode = errorCode(err)
 			return resp

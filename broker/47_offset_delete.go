@@ -33,7 +33,7 @@ func (b *Broker) offsetDelete(ctx context.Context, req *protocol.Request) protoc
 			del.Partitions = append(del.Partitions, group.Partition{Key: key, Topic: t.Topic})
 		}
 	}
-	return whenDone(b.Groups.DeleteOffsets(del), func(errs []error, err error) kmsg.Response {
+	return whenDone(b, memberRef{}, b.Groups.DeleteOffsets(del), func(errs []error, err error) kmsg.Response {
 		if err != nil {
 			resp.ErrorCode = errorCode(err)
 			return resp

@@ -33,7 +33,7 @@ func (b *Broker) consumerGroupHeartbeat(ctx context.Context, req *protocol.Reque
 		Topics:           r.SubscribedTopicNames, Regex: r.SubscribedTopicRegex, Assignor: orEmpty(r.ServerAssignor),
 		Owned: ownedPartitions(r.Topics),
 	})
-	return whenDone(pending, func(h group.ConsumerHeartbeatResponse, err error) kmsg.Response {
+	return whenDone(b, memberRef{r.Group, r.MemberID}, pending, func(h group.ConsumerHeartbeatResponse, err error) kmsg.Response {
 		if err != nil {
 			resp.ErrorCode, resp.ErrorMessage = errorCode(err), errorMessage(err)
 			return resp

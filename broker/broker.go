@@ -26,6 +26,15 @@ type Store interface {
 	Deregister(ctx context.Context, agentID string, session uuid.UUID) error // metadata.Agents'
 }
 
+// Peers is what is known of the other agents' lives: a peers.Watcher.
+type Peers interface {
+	// Settle waits a moment while it is being found out whether a peer has died.
+	Settle(ctx context.Context)
+	// Suspected returns the sessions of which that takes longer, and what is closed
+	// when it is known.
+	Suspected() (sessions []uuid.UUID, decided <-chan struct{})
+}
+
 // Parts is what a Broker is made of. All fields are required.
 type Parts struct {
 	NodeID     int32 // this agent's
@@ -41,8 +50,7 @@ type Parts struct {
 	Level      *slog.LevelVar // of Log
 	// CutOff says whether this agent can't reach the metadata store for a while.
 	CutOff func() bool
-	// Settle waits a moment while it is being found out whether a peer has died.
-	Settle func(context.Context)
+	Peers  Peers
 }
 
 // Broker answers Kafka's requests. Its handlers are safe for concurrent use.
@@ -50,6 +58,7 @@ type Broker struct {
 	Parts
 	producerIDs *idBlock
 	departure   *departure
+	members     members
 }
 
 // New returns a broker; Routes are its handlers.
@@ -59,9 +68,10 @@ func New(p Parts) *Broker {
 
 // How old a view of the cluster may be where a client asks for it.
 const (
-	// metadataMaxAge bounds what Metadata answers. Clients that were told of a
-	// new leader, or that created a topic elsewhere, ask at once.
-	metadataMaxAge = 250 * time.Millisecond
+	// metadataMaxAge bounds what Metadata answers. Clients that were told that a
+	// leader is another agent ask at once, and not many times: sarama thrice, with
+	// 100 ms in between.
+	metadataMaxAge = 50 * time.Millisecond
 	// missPause bounds how often names that are unknown here, and lists of all
 	// topics, cost a query. What is answered is current: a client may have created
 	// the topic a moment ago at another agent, and some take no for an answer.
@@ -80,6 +90,13 @@ const (
 // cannot be asked, the last view is better than none.
 func (b *Broker) view(ctx context.Context) *topology.Snapshot {
 	return b.viewOf(ctx, func(ctx context.Context) (*topology.Snapshot, error) { return b.Topology.Refresh(ctx, metadataMaxAge) })
+}
+
+// living is a view without the agents that seem to be dead: clients that looked for
+// another leader a moment too early would be sent back to them.
+func (b *Broker) living(view *topology.Snapshot) *topology.Snapshot {
+	suspected, _ := b.Peers.Suspected()
+	return view.Without(suspected)
 }
 
 // adminView is the view for requests that administrators make: they may ask here

@@ -2,9 +2,11 @@ package broker
 
 import (
 	"context"
+	"errors"
 	"net"
 
 	"github.com/google/uuid"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/streamhouse/streamhouse/broker/group"
@@ -13,12 +15,18 @@ import (
 )
 
 // whenDone answers with what fill makes of a group request's answer. A
-// connection that has ended meanwhile is not answered.
-func whenDone[T any](p group.Pending[T], fill func(T, error) kmsg.Response) protocol.Reply {
+// connection that has ended meanwhile is not answered. from is the member that asks.
+func whenDone[T any](b *Broker, from memberRef, p group.Pending[T], fill func(T, error) kmsg.Response) protocol.Reply {
+	b.departure.note()
 	return protocol.Later(func(ctx context.Context) kmsg.Response {
 		answer, err := p.Wait(ctx)
 		if ctx.Err() != nil {
 			return nil
+		}
+		if errors.Is(err, kerr.NotCoordinator) {
+			b.members.sentOn(from)
+		} else {
+			b.members.served(ctx, from)
 		}
 		return fill(answer, err)
 	})

@@ -58,7 +58,7 @@ func newGroupRig(t *testing.T) *groupRig {
 	cfg := group.DefaultConfig()
 	cfg.InitialRebalanceDelay = 0
 	groups := group.NewCoordinator(store, leases, GroupView(watcher), "agent", cfg, group.NewMetrics(prometheus.NewRegistry()), log)
-	r.Broker = New(Parts{NodeID: node, AgentID: "agent", Store: store, Topology: watcher, Groups: groups, Log: log})
+	r.Broker = New(Parts{NodeID: node, AgentID: "agent", Store: store, Topology: watcher, Groups: groups, Peers: noPeers{}, Log: log})
 	router, err := protocol.NewRouter(r.Routes())
 	must(t, err)
 	server := protocol.NewServer(protocol.ServerConfig{}, router, protocol.NewMetrics(prometheus.NewRegistry()), log)
@@ -454,3 +454,10 @@ func TestOffsetFetchErrorInV1(t *testing.T) {
 		t.Errorf("answered %+v", p)
 	}
 }
+
+// noPeers is an agent's knowledge of others that are all well.
+type noPeers struct{}
+
+func (noPeers) Settle(context.Context) {}
+
+func (noPeers) Suspected() ([]uuid.UUID, <-chan struct{}) { return nil, nil }

@@ -29,9 +29,11 @@ func newDeparture() *departure {
 // once the leases are gone, with the agents that lead now: long polls at once.
 func (b *Broker) Leave() { b.departure.begin() }
 
-// AwaitMoved returns when nothing was asked for quiet of what other agents are to
-// be asked, or when ctx ends.
+// AwaitMoved returns when all members of groups know that they have moved, and
+// nothing was asked for quiet of what other agents are to be asked; or when ctx ends.
 func (b *Broker) AwaitMoved(ctx context.Context, quiet time.Duration) {
+	b.members.await(ctx)
+	b.departure.note() // who was just told looks around
 	timer := time.NewTimer(quiet)
 	defer timer.Stop()
 	for {
@@ -68,10 +70,16 @@ func (d *departure) read(ctx context.Context, r *fetch.Reader, reqs []fetch.Requ
 
 // fetchHints name the leaders in a fetch's answer (KIP-951).
 type fetchHints struct {
-	b     *Broker
-	ctx   context.Context
-	hints *leaderHints // nil until one is wanted
+	b       *Broker
+	ctx     context.Context
+	version int16        // of the fetch
+	hints   *leaderHints // nil until one is wanted
 }
+
+// addressedHints is the first version of Fetch in which a leader is named with its
+// address. There is a place for the name since v12, but it is a follower's: kafka-python
+// takes a leader from there that it can not reach, and is stuck.
+const addressedHints = 16
 
 // sendOn refuses a partition, with its leader where that is another agent.
 func (f *fetchHints) sendOn(a *kmsg.FetchResponseTopicPartition, k lease.Key, since int32) bool {
@@ -81,14 +89,16 @@ func (f *fetchHints) sendOn(a *kmsg.FetchResponseTopicPartition, k lease.Key, si
 	l, ok := f.hints.since(k, since)
 	if ok {
 		a.ErrorCode = kerr.NotLeaderForPartition.Code
-		a.CurrentLeader.LeaderID, a.CurrentLeader.LeaderEpoch = l.node, l.epoch
+		if f.version >= addressedHints {
+			a.CurrentLeader.LeaderID, a.CurrentLeader.LeaderEpoch = l.node, l.epoch
+		}
 	}
 	return ok
 }
 
 // fill adds the agents that were named.
 func (f *fetchHints) fill(resp *kmsg.FetchResponse) {
-	if f.hints == nil {
+	if f.hints == nil || f.version < addressedHints {
 		return
 	}
 	for _, a := range f.hints.named() {

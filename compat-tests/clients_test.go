@@ -35,6 +35,7 @@ const (
 	featureGroups       = "admin: groups"
 	featureOtherClients = "records of all other clients"
 	featureKill         = "a broker is killed underneath"
+	featureRolling      = "brokers are restarted underneath"
 )
 
 // startClient makes one client of a target. What the client's program logs goes to a file in dir; the program ends with

@@ -27,9 +27,8 @@ const (
 
 // TestFailover measures, for each partition of a topic under steady load, the longest time without an acknowledgement
 // while one of three agents dies: killed, and frozen. The client is franz-go as it comes, but for the patience with an
-// agent that is frozen: that takes requests and answers none, and by default a client waits for 20 s. Its leases are
-// free after some 5 s (streamhouse_peers_burial_seconds); the rest is the client's, which asked for Metadata too early
-// and then waits for the end of its next connection to the frozen agent.
+// agent that is frozen: that takes requests and answers none, and by default a client waits for 20 s. This one asks for
+// Metadata after 2 s, when the agent is suspected and not buried yet.
 func TestFailover(t *testing.T) {
 	if !slow(t) {
 		return
@@ -43,7 +42,7 @@ func TestFailover(t *testing.T) {
 	}{
 		{"killed", syscall.SIGKILL, 6 * time.Second, 2 * time.Second, 5 * time.Second, nil},
 		{
-			"frozen", syscall.SIGSTOP, 30 * time.Second, 35 * time.Second, 35 * time.Second, // lease duration + 5 s
+			"frozen", syscall.SIGSTOP, 30 * time.Second, 10 * time.Second, 10 * time.Second,
 			[]kgo.Opt{kgo.ProduceRequestTimeout(time.Second), kgo.RequestTimeoutOverhead(time.Second)},
 		},
 	} {

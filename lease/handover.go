@@ -50,11 +50,12 @@ func (m *Manager) Retire(ctx context.Context) (resume func()) {
 }
 
 // HandOver ends leases and makes them over to their successors in one request,
-// and frees those that have none. It waits for nothing that is done under them:
-// callers drain first. The errors are in the order of the leases, and say what
+// and frees those that have none in another; each is given Config.RequestTimeout. It
+// waits for nothing that is done under them: callers drain first. The errors are in the order of the leases, and say what
 // became of each: a *HeldByOtherError names the successor that leads now;
-// ErrReleased: the lease is free; ErrTaken: it was another's already; any other
-// leaves it open, and asking for the lease again finds out.
+// ErrReleased: the lease is free; ErrTaken: it was another's already, or its
+// successor has ended; any other leaves it open. After these, asking for the lease
+// again finds out.
 func (m *Manager) HandOver(ctx context.Context, reason HandoverReason, leases []*Lease, to Successor) []error {
 	var (
 		moves   []Move
@@ -82,7 +83,9 @@ func (m *Manager) HandOver(ctx context.Context, reason HandoverReason, leases []
 	if len(moves) > 0 {
 		m.pass(ctx, reason, moves, places, outcomes)
 	}
-	if err := m.free(ctx, unheirs); err != nil {
+	bounded, cancel := context.WithTimeout(ctx, m.cfg.RequestTimeout)
+	defer cancel()
+	if err := m.free(bounded, unheirs); err != nil {
 		m.log.Warn("leases without a successor end by themselves", "error", err)
 	}
 	return outcomes

@@ -54,6 +54,22 @@ func TestHandOverWithoutASuccessorReleases(t *testing.T) {
 	})
 }
 
+// A store that answers nothing holds nobody up, with and without a successor.
+func TestHandOverIsBounded(t *testing.T) {
+	for _, successor := range []string{"b", ""} {
+		synctest.Test(t, func(t *testing.T) {
+			store := newFakeStore()
+			a, _ := start(t, store, "a")
+			leases := acquire(t, a, key(0))
+			store.fail(func(ctx context.Context, _ string) error { <-ctx.Done(); return ctx.Err() }, nil)
+			a.HandOver(context.Background(), lease.ForShutdown, leases, to(successor))
+			if a.Count() != 0 {
+				t.Error("the lease is held")
+			}
+		})
+	}
+}
+
 // The answer to a hand-over is lost. Whether it was made is found out by asking.
 func TestHandOverOfUnknownOutcome(t *testing.T) {
 	for name, applied := range map[string]bool{"applied": true, "not applied": false} {

@@ -101,8 +101,8 @@ type Store interface {
 	// HandOver makes the terms of which the agent is still the leader those of
 	// the agents that the moves name, until ttl from now: one compare-and-set for
 	// each, Epoch and LeaderEpoch each one higher. It returns the successors'
-	// terms; a move that is missing from the answer was lost before. A successor's
-	// first Acquire goes on in that LeaderEpoch. An error means that the outcome is
-	// unknown: acquire again.
+	// terms; a move that is missing from the answer was lost before, or its lease is
+	// free since the successor has ended. A successor's first Acquire goes on in that
+	// LeaderEpoch. An error means that the outcome is unknown: acquire again.
 	HandOver(ctx context.Context, agentID string, ttl time.Duration, moves []Move) ([]Term, error)
 }

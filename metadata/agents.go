@@ -41,7 +41,8 @@ type Agents interface {
 	// Heartbeat says that the session is alive. ErrSuperseded if another
 	// session has taken the id; ErrBuried if the session has ended otherwise.
 	Heartbeat(ctx context.Context, agentID string, session uuid.UUID) error
-	// Deregister ends the session; a session that was superseded changes nothing.
+	// Deregister ends the session, and frees what was handed over to the agent and
+	// not acquired; a session that was superseded changes nothing.
 	Deregister(ctx context.Context, agentID string, session uuid.UUID) error
 
 	// Attend holds the session's sign of life, for which one connection is kept,

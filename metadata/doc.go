@@ -21,7 +21,7 @@
 //
 // # Lock order
 //
-// The commit's own new object rows, then an agent, then group rows, then a topic or
+// The commit's own new object rows, then agents, then group rows, then a topic or
 // a resource with configs, then purges, then partitions (by lease.Key.Compare), then
 // the topology version, then other objects.
 package metadata

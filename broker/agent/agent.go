@@ -39,10 +39,18 @@ type Agent struct {
 	lastBeat atomic.Pointer[time.Time] // when the last successful one was sent
 	cutOff   atomic.Pointer[time.Time] // since when the sign of life is lost; nil while it is up
 	draining atomic.Bool
+	place    atomic.Int32 // one of present, away, returning
 
 	beatNow  chan struct{} // has an element if a heartbeat is wanted at once
 	rejoined chan struct{} // has an element if the sign of life is that of a buried session
 }
+
+// Where an agent is, by its own wish.
+const (
+	present   int32 = iota
+	away            // off the register
+	returning       // not on it yet
+)
 
 // Start registers the agent, which supersedes an earlier process of the same
 // id, and returns when the store knows it.
@@ -99,10 +107,7 @@ func (a *Agent) heartbeats(ctx context.Context) error {
 		case <-timer.C:
 		case <-a.beatNow:
 		}
-		err := a.beat(ctx)
-		if errors.Is(err, metadata.ErrBuried) && !a.draining.Load() {
-			err = a.rejoin(ctx)
-		}
+		err := a.stayListed(ctx)
 		ended := errors.Is(err, metadata.ErrSuperseded) || errors.Is(err, metadata.ErrBuried)
 		switch {
 		case err == nil:
@@ -122,7 +127,7 @@ func (a *Agent) heartbeats(ctx context.Context) error {
 
 // maxRetry bounds the time until a failed heartbeat is tried again: a challenge
 // may be open.
-const maxRetry = 2 * time.Second
+const maxRetry = time.Second
 
 func (a *Agent) beat(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, a.cfg.RequestTimeout)
@@ -135,20 +140,65 @@ func (a *Agent) beat(ctx context.Context) error {
 	return nil
 }
 
+// stayListed sends a heartbeat, and registers the agent again if it has returned,
+// or was buried.
+func (a *Agent) stayListed(ctx context.Context) error {
+	place := a.place.Load()
+	if place == away {
+		return nil
+	}
+	err := a.beat(ctx)
+	switch {
+	case err == nil:
+		a.place.CompareAndSwap(returning, present)
+		return nil
+	case !errors.Is(err, metadata.ErrBuried), a.draining.Load():
+		return err
+	case a.place.Load() == away: // by now
+		return nil
+	case place == returning:
+		if err := a.registerAgain(ctx); err != nil {
+			return err
+		}
+		a.place.CompareAndSwap(returning, present)
+		return nil
+	}
+	return a.rejoin(ctx)
+}
+
 // rejoin registers the agent again after it was buried. Its leases are free, and
 // may be others' by now.
 func (a *Agent) rejoin(ctx context.Context) error {
 	a.metrics.failures.WithLabelValues("buried").Inc()
 	a.log.Warn("this agent was believed dead, and has lost its leases; it registers again",
 		"agent", a.self.ID, "last_success", a.age().String())
+	a.cfg.Doubt()
+	return a.registerAgain(ctx)
+}
+
+// registerAgain makes a session that has ended one that lives.
+func (a *Agent) registerAgain(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, a.cfg.RequestTimeout)
 	defer cancel()
-	a.cfg.Doubt()
 	if _, err := a.register(ctx); err != nil {
 		return err
 	}
 	signal(a.rejoined)
 	return nil
+}
+
+// Withdraw takes the agent off the register until Return: it is alive and of no
+// use, and others must not count on it. An error means that it may still be
+// listed, for AgentListedFor at most.
+func (a *Agent) Withdraw(ctx context.Context) error {
+	a.place.Store(away)
+	return a.Stop(ctx)
+}
+
+// Return has an agent that withdrew register again.
+func (a *Agent) Return() {
+	a.place.CompareAndSwap(away, returning)
+	signal(a.beatNow)
 }
 
 // Mean times between two tries to attend.
@@ -218,7 +268,9 @@ func (a *Agent) watchClock(ctx context.Context) error {
 		case <-tick.C:
 		}
 		now := time.Now()
-		if still := now.Sub(last); still > maxStandstill {
+		// The monotonic clock stands still too while a machine is suspended. A wall
+		// clock that was set costs a renewal.
+		if still := max(now.Sub(last), now.Round(0).Sub(last.Round(0))); still > maxStandstill {
 			a.cfg.Doubt()
 			signal(a.beatNow)
 			a.metrics.failures.WithLabelValues("standstill").Inc()
@@ -247,7 +299,7 @@ type listed struct {
 
 func (l *listed) Topology(ctx context.Context, since int64) (*metadata.Topology, error) {
 	t, err := l.source.Topology(ctx, since)
-	if err != nil || l.agent.draining.Load() || l.agent.heard(t.Agents) {
+	if err != nil || l.agent.draining.Load() || l.agent.place.Load() != present || l.agent.heard(t.Agents) {
 		return t, err
 	}
 	if err := l.agent.beat(ctx); err != nil {

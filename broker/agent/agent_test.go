@@ -106,6 +106,33 @@ func TestABuriedAgentRegistersAgain(t *testing.T) {
 	})
 }
 
+// An agent that withdrew stays off the register whatever it is asked, and is on it
+// again when it returns. That is no burial, and its leases are in no doubt.
+func TestAnAgentThatWithdrewReturns(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := started(t)
+		if err := r.agent.Withdraw(t.Context()); err != nil {
+			t.Error(err)
+		}
+		r.err, r.age = metadata.ErrBuried, time.Hour // of a session that has ended
+		r.challenges <- struct{}{}
+		if _, err := r.agent.Listed(r).Topology(t.Context(), 0); err != nil {
+			t.Error(err)
+		}
+		time.Sleep(3 * time.Hour)
+		synctest.Wait()
+		if r.beats != 0 || r.registered != 1 {
+			t.Errorf("%d heartbeats, registered %d times", r.beats, r.registered)
+		}
+		r.agent.Return()
+		synctest.Wait()
+		if r.beats != 1 || r.registered != 2 || r.attended != 2 || r.doubted != 0 {
+			t.Errorf("%d heartbeats, registered %d times, attended %d times, doubted %d times", r.beats, r.registered, r.attended, r.doubted)
+		}
+		r.end(t)
+	})
+}
+
 // Who attends and is told that its session has ended finds out by a heartbeat.
 func TestAttendingFindsTheEndOfTheSession(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

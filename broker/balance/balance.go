@@ -37,9 +37,11 @@ type Agent struct {
 	// HandOver hands leases over to those who should lead without this agent, as
 	// far as this is done before ctx ends.
 	HandOver func(ctx context.Context, reason lease.HandoverReason, leases []*lease.Lease)
-	// Leave has this agent's clients sent to the others, or no longer.
-	Leave func(left bool)
-	Log   *slog.Logger
+	// Withdraw has this agent's clients sent to the others, which count on it no
+	// more, until Return. The view is a new one afterwards.
+	Withdraw func(ctx context.Context)
+	Return   func()
+	Log      *slog.Logger
 }
 
 // Loop is the work of one agent.
@@ -84,11 +86,12 @@ func (l *Loop) Run(ctx context.Context) error {
 			return nil
 		case <-tick.C:
 		}
-		if failing := l.Bucket.Failing(); failing >= patience && l.View().OtherLeads(l.ID) {
+		switch failing := l.Bucket.Failing(); {
+		case failing < patience:
+			l.spread(ctx)
+		case l.View().OtherLeads(l.ID):
 			l.doWithout(ctx, failing)
-			continue
 		}
-		l.spread(ctx)
 	}
 }
 
@@ -113,28 +116,38 @@ func (l *Loop) spread(ctx context.Context) {
 }
 
 // doWithout gives up what the agent leads, and waits until the bucket is back.
+//
+// The agent withdraws first, and looks again: of agents that lose the bucket at
+// once, each would count on the other. Those that find themselves alone return.
 func (l *Loop) doWithout(ctx context.Context, failing time.Duration) {
 	l.lost.Store(true)
 	defer l.lost.Store(false)
 	begun := time.Now()
-	l.Log.Error("no upload has succeeded for a while: handing over what this agent leads",
-		"failing_for", failing.Round(time.Millisecond).String(), "leases", l.Leases.Count())
 	bounded, cancel := context.WithTimeout(ctx, handOverLimit)
 	defer cancel()
-	defer l.Leases.Retire(bounded)()
-	l.HandOver(bounded, lease.ForBucket, l.Leases.Leases())
-	l.Leave(true)
-	defer l.Leave(false)
-	err := l.awaitBucket(ctx, begun.Add(giveUpFor))
-	if ctx.Err() != nil {
-		return
+	l.Withdraw(bounded)
+	var err error
+	if l.View().OtherLeads(l.ID) {
+		l.Log.Error("no upload has succeeded for a while: handing over what this agent leads",
+			"failing_for", failing.Round(time.Millisecond).String(), "leases", l.Leases.Count())
+		defer l.Leases.Retire(bounded)()
+		l.HandOver(bounded, lease.ForBucket, l.Leases.Leases())
+		err = l.awaitBucket(ctx, begun.Add(giveUpFor))
+	} else {
+		l.Log.Error("no upload has succeeded for a while, but no other agent leads: keeping what this one leads",
+			"failing_for", failing.Round(time.Millisecond).String())
 	}
+	if ctx.Err() != nil {
+		return // the agent ends
+	}
+	l.Return()
 	l.Bucket.forgive()
-	l.Log.Info("acquiring leases again", "after", time.Since(begun).Round(time.Millisecond).String(), "probe", err)
+	l.Log.Info("leading again", "after", time.Since(begun).Round(time.Millisecond).String(), "probe", err)
 }
 
 // awaitBucket returns nil when a probe has succeeded, or the last error at the
-// deadline.
+// deadline. Leases that were not quiet before, since uploads were under way, are
+// handed over meanwhile.
 func (l *Loop) awaitBucket(ctx context.Context, deadline time.Time) (err error) {
 	tick := time.NewTicker(probeInterval)
 	defer tick.Stop()
@@ -143,6 +156,11 @@ func (l *Loop) awaitBucket(ctx context.Context, deadline time.Time) (err error) 
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-tick.C:
+		}
+		if left := l.Leases.Leases(); len(left) > 0 {
+			bounded, cancel := context.WithTimeout(ctx, probeInterval)
+			l.HandOver(bounded, lease.ForBucket, left)
+			cancel()
 		}
 		if err = l.probe(ctx); err == nil {
 			return nil

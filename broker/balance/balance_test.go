@@ -135,6 +135,11 @@ func TestBucketCountsFromTheFirstUploadThatFailed(t *testing.T) {
 		time.Sleep(5 * time.Second)
 		put()
 		want(5 * time.Second)
+		time.Sleep(wantedFor + 1)
+		want(0) // it is not wanted any more
+		put()
+		time.Sleep(time.Second)
+		want(time.Second)
 		o.err = nil
 		put()
 		want(0)

@@ -21,8 +21,13 @@ type Bucket struct {
 	next     int
 	inFlight map[int]time.Time // when they began
 	failed   time.Time         // when the first began that failed since the last success; zero: none
+	ended    time.Time         // when the last failed
 	success  time.Time         // the last
 }
+
+// wantedFor is how long after one that failed another upload is expected. Clients
+// try again sooner; if none comes, nobody knows how the bucket is.
+const wantedFor = 5 * time.Second
 
 // NewBucket watches the uploads to an object store.
 func NewBucket(o Objects) *Bucket { return &Bucket{Objects: o, inFlight: make(map[int]time.Time)} }
@@ -31,6 +36,7 @@ func NewBucket(o Objects) *Bucket { return &Bucket{Objects: o, inFlight: make(ma
 func (b *Bucket) Put(ctx context.Context, key string, body []byte) error {
 	begun := time.Now()
 	b.mu.Lock()
+	b.forget()
 	id := b.next
 	b.next++
 	b.inFlight[id] = begun
@@ -41,19 +47,29 @@ func (b *Bucket) Put(ctx context.Context, key string, body []byte) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	delete(b.inFlight, id)
-	switch {
-	case err == nil:
+	if err == nil {
 		b.success, b.failed = time.Now(), time.Time{}
-	case b.failed.IsZero():
+		return nil
+	}
+	b.ended = time.Now()
+	if b.failed.IsZero() {
 		b.failed = begun
 	}
 	return err
+}
+
+// forget forgets what has failed if nothing was wanted since. The caller holds mu.
+func (b *Bucket) forget() {
+	if len(b.inFlight) == 0 && time.Since(b.ended) > wantedFor {
+		b.failed = time.Time{}
+	}
 }
 
 // Failing is how long no upload has succeeded while one was wanted; 0 if none is.
 func (b *Bucket) Failing() time.Duration {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	b.forget()
 	first := b.failed
 	for _, begun := range b.inFlight {
 		if first.IsZero() || begun.Before(first) {

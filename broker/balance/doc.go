@@ -14,7 +14,10 @@
 // An agent that has not uploaded anything for a while, though it tried, gives up
 // all that it leads, and acquires nothing until a probe of the bucket succeeds, or
 // some time has passed. Small flushes that stay in the metadata store do not hide
-// it: only uploads count. It gives up only if another agent leads something: where
-// the bucket is away for all, they give up one after the other, and the last one
-// keeps what it has, so that small flushes go on.
+// it: only uploads count. While it is of no use it is off the register of agents, or
+// the others would hand back what it gave up.
+//
+// It gives up only if another agent leads something: where the bucket is away for
+// all, they give up one after the other, and the last one keeps what it has and hands
+// nothing to those that come back, so that small flushes go on.
 package balance

@@ -28,6 +28,10 @@ type Config struct {
 	AcquireTimeout time.Duration
 	// MaxWaiting is how many appends of one partition may wait for its lease.
 	MaxWaiting int
+	// Doubt returns what is closed when it is known whether the holder of a lease
+	// is dead, or nil if nobody suspects it. Clients come a moment before such a
+	// lease is free. Without the function nobody is suspected.
+	Doubt func(lease.Key) <-chan struct{}
 }
 
 // DefaultConfig returns the limits that suit every agent.
@@ -116,8 +120,16 @@ func (t *Table) Run(ctx context.Context) error {
 		wanted := t.wanted
 		t.wanted = nil
 		t.mu.Unlock()
-		if len(wanted) > 0 {
-			acquisitions.Go(func() { t.acquire(ctx, wanted) })
+		for decided, parts := range t.byDoubt(wanted) {
+			acquisitions.Go(func() {
+				if decided != nil {
+					select {
+					case <-decided:
+					case <-ctx.Done():
+					}
+				}
+				t.acquire(ctx, parts)
+			})
 		}
 	}
 }
@@ -137,6 +149,20 @@ func (t *Table) Close(ctx context.Context) error {
 		pt.close()
 	}
 	return t.pool.Close(ctx)
+}
+
+// byDoubt tells parts apart by what their acquisition has to wait for, nil if it is
+// nothing.
+func (t *Table) byDoubt(wanted []*part) map[<-chan struct{}][]*part {
+	parts := make(map[<-chan struct{}][]*part)
+	for _, pt := range wanted {
+		var decided <-chan struct{}
+		if t.cfg.Doubt != nil {
+			decided = t.cfg.Doubt(pt.key)
+		}
+		parts[decided] = append(parts[decided], pt)
+	}
+	return parts
 }
 
 // acquire asks for the leases of parts in one go.

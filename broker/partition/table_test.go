@@ -81,6 +81,44 @@ func TestAppendsWaitForTheLeaseInOrder(t *testing.T) {
 	})
 }
 
+// The lease of an agent that seems dead is asked for when that is known, and those of
+// others at once.
+func TestLeaseInDoubtIsAskedForWhenItIsDecided(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		decided := make(chan struct{})
+		r := newRig(t, func(c *nodeConfig) {
+			c.partition.Doubt = func(k lease.Key) <-chan struct{} {
+				if k == key(0) {
+					return decided
+				}
+				return nil
+			}
+		})
+		both := r.table.Append([]partition.Append{one(t, 0, 1, 0), one(t, 1, 1, 0)})
+		await(t, r.table.Append([]partition.Append{one(t, 1, 1, 1)}))
+		if n := r.leases.Count(); n != 1 {
+			t.Errorf("%d leases are held, want that of the partition that nobody doubts", n)
+		}
+		close(decided)
+		await(t, both)
+	})
+}
+
+// What waits for a decision when the agent ends is failed.
+func TestLeaseInDoubtAtTheEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, func(c *nodeConfig) {
+			c.partition.Doubt = func(lease.Key) <-chan struct{} { return make(chan struct{}) }
+		})
+		waiting := r.table.Append([]partition.Append{one(t, 0, 1, 0)})
+		synctest.Wait()
+		r.stop()
+		if err := waiting.Wait(soon(t))[0].Err; !errors.Is(err, partition.ErrClosed) {
+			t.Errorf("got %v, want %v", err, partition.ErrClosed)
+		}
+	})
+}
+
 func TestRefusedLeaseFailsAllThatWaits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, nil)

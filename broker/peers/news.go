@@ -2,40 +2,45 @@ package peers
 
 import (
 	"context"
+	"maps"
+	"slices"
 	"sync"
 	"time"
+
+	"github.com/google/uuid"
 )
 
 // news is what is about to be known: suspicions that have just begun. The zero
 // value is ready for use.
 type news struct {
 	mu      sync.Mutex
-	watched int // peers; without any there are no news
-	open    int
-	settled chan struct{} // closed when open is 0 again; nil while it is
+	watched int                    // peers; without any there are no news
+	open    map[uuid.UUID]struct{} // the sessions that are suspected
+	settled chan struct{}          // closed when open is empty again; nil while it is
 }
 
-// newsTime is how long a suspicion is waited for. A process that died is buried
-// in some milliseconds, or some hundred where the database is busy; all else takes
-// seconds, for which nobody waits.
-const newsTime = time.Second
+// verdictTime is what the store may take for its part in a suspicion. A process that
+// died is buried in some milliseconds, or some hundred where the database is busy.
+const verdictTime = 500 * time.Millisecond
 
-// expect begins a suspicion; the returned function ends it.
-func (n *news) expect() (end func()) {
+// expect begins a suspicion, which is news no longer than limit: what takes longer
+// may last. The returned function ends it.
+func (n *news) expect(session uuid.UUID, limit time.Duration) (end func()) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if n.open++; n.open == 1 {
-		n.settled = make(chan struct{})
+	if len(n.open) == 0 {
+		n.open, n.settled = make(map[uuid.UUID]struct{}), make(chan struct{})
 	}
+	n.open[session] = struct{}{}
 	once := sync.OnceFunc(func() {
 		n.mu.Lock()
 		defer n.mu.Unlock()
-		if n.open--; n.open == 0 {
+		if delete(n.open, session); len(n.open) == 0 {
 			close(n.settled)
 			n.settled = nil
 		}
 	})
-	late := time.AfterFunc(newsTime, once)
+	late := time.AfterFunc(limit, once)
 	return func() { late.Stop(); once() }
 }
 
@@ -58,10 +63,25 @@ func (w *Watcher) Settle(ctx context.Context) {
 	if settled == nil {
 		return
 	}
+	moment := time.NewTimer(verdictTime)
+	defer moment.Stop()
 	select {
 	case <-settled:
+	case <-moment.C:
 	case <-ctx.Done():
 	}
+}
+
+// Suspected returns the sessions of peers that have just stopped answering, and
+// what is closed when it is known of all of them what became of them, or takes too
+// long to be waited for; nil if there are none. A process that stands still takes
+// seconds to be buried, and clients that ask meanwhile are better sent to others,
+// which wait for the leases.
+func (w *Watcher) Suspected() (sessions []uuid.UUID, decided <-chan struct{}) {
+	n := &w.news
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return slices.Collect(maps.Keys(n.open)), n.settled
 }
 
 // pending is closed when no suspicion is open; nil if none is.

@@ -31,7 +31,7 @@ type Config struct {
 // burial.
 func DefaultConfig() Config {
 	return Config{
-		Interval: time.Second, Timeout: 1500 * time.Millisecond, Patience: 3 * time.Second,
+		Interval: 500 * time.Millisecond, Timeout: time.Second, Patience: 2 * time.Second,
 		Dial: func(ctx context.Context, address string) (net.Conn, error) {
 			return new(net.Dialer).DialContext(ctx, "tcp", address)
 		},
@@ -199,7 +199,7 @@ const settle = 1500 * time.Millisecond
 // suspect finds out what became of a peer that did not answer. What it returns
 // when ctx ends means nothing.
 func (w *Watcher) suspect(ctx context.Context, h *watch, reason error) finding {
-	defer w.news.expect()()
+	defer w.news.expect(h.peer.Session, w.cfg.Patience+verdictTime)()
 	a, since := h.peer, time.Now()
 	w.log.Debug("a peer does not answer", "peer", a.ID, "error", reason)
 	if errors.Is(reason, kerr.RebootstrapRequired) {

@@ -248,8 +248,16 @@ func TestSettle(t *testing.T) {
 	p, r := newPeer(t), &register{verdict: metadata.BuriedGone, slow: make(chan struct{})}
 	watch(t, p, r)
 	r.watcher.Settle(t.Context()) // nothing is suspected
+	if suspected, _ := r.watcher.Suspected(); len(suspected) > 0 {
+		t.Errorf("%v is suspected", suspected)
+	}
+	peer := r.Agents()[1].Session
 	p.die()
 	r.slow <- struct{}{} // the store is being asked
+	suspected, decided := r.watcher.Suspected()
+	if !slices.Equal(suspected, []uuid.UUID{peer}) {
+		t.Errorf("%v is suspected, want %s", suspected, peer)
+	}
 	settled := make(chan struct{})
 	go func() {
 		defer close(settled)
@@ -259,6 +267,10 @@ func TestSettle(t *testing.T) {
 	<-settled
 	if len(r.Agents()) > 1 {
 		t.Error("settled before the burial")
+	}
+	<-decided
+	if suspected, _ := r.watcher.Suspected(); len(suspected) > 0 {
+		t.Errorf("%v is suspected after the burial", suspected)
 	}
 
 	mute, never := newPeer(t), &register{}

@@ -58,6 +58,26 @@ func (s *Snapshot) Listed(nodeID int32) bool {
 	return slices.ContainsFunc(s.agents, func(a metadata.Agent) bool { return a.NodeID == nodeID })
 }
 
+// Without returns a snapshot in which agents of those sessions are not listed, so
+// that others lead what they do.
+func (s *Snapshot) Without(sessions []uuid.UUID) *Snapshot {
+	gone := func(a metadata.Agent) bool { return slices.Contains(sessions, a.Session) }
+	if !slices.ContainsFunc(s.agents, gone) {
+		return s
+	}
+	n := *s
+	n.list(slices.DeleteFunc(slices.Clone(s.agents), gone))
+	return &n
+}
+
+// list lists the agents, which are sorted by node id.
+func (s *Snapshot) list(agents []metadata.Agent) {
+	s.agents, s.agentAt = agents, make(map[string]int, len(agents))
+	for i := range agents {
+		s.agentAt[agents[i].ID] = i
+	}
+}
+
 // Resource returns what was set on a resource; nil if nothing was. Not to be changed.
 func (s *Snapshot) Resource(r metadata.Resource) map[string]string { return s.configs[r] }
 
@@ -190,18 +210,15 @@ func rendezvous(k lease.Key, agentID string) uint64 {
 	return xxhash.Sum64(b)
 }
 
-// apply returns the snapshot that follows s when the store answered d.
-func (s *Snapshot) apply(d *metadata.Topology, taken time.Time, cfg Config) *Snapshot {
+// apply returns the snapshot that follows s when the store answered d, for which
+// agents are heard of whose heartbeats are not older than fresh.
+func (s *Snapshot) apply(d *metadata.Topology, taken time.Time, fresh time.Duration, cfg Config) *Snapshot {
 	n := &Snapshot{
-		ClusterID: d.ClusterID, Version: d.Version, Taken: taken, Broker: s.Broker, fresh: s.fresh,
+		ClusterID: d.ClusterID, Version: d.Version, Taken: taken, Broker: s.Broker, fresh: fresh,
 		TopicsVersion: s.TopicsVersion, byName: s.byName, byID: s.byID, leaders: s.leaders,
 		configs: s.configs, groups: s.groups, group: s.group,
 	}
-	n.agents = slices.SortedFunc(slices.Values(d.Agents), func(a, b metadata.Agent) int { return cmp.Compare(a.NodeID, b.NodeID) })
-	n.agentAt = make(map[string]int, len(n.agents))
-	for i := range n.agents {
-		n.agentAt[n.agents[i].ID] = i
-	}
+	n.list(slices.SortedFunc(slices.Values(d.Agents), func(a, b metadata.Agent) int { return cmp.Compare(a.NodeID, b.NodeID) }))
 	if len(d.Resources) > 0 {
 		n.configs = maps.Clone(s.configs)
 		for _, r := range d.Resources {

@@ -270,6 +270,18 @@ func TestLeaderIsTheHolderWhileItIsHeardOf(t *testing.T) {
 	r.source.agents = []metadata.Agent{agent(1, 0), agent(2, 0)}
 	expect(r.apply(metadata.Topology{}), k, 1, 8)
 
+	// One that others are to be asked instead of.
+	one, two := agent(1, 0), agent(2, 0)
+	one.Session, two.Session = id(11), id(12)
+	r.source.agents = []metadata.Agent{one, two}
+	s = r.apply(metadata.Topology{})
+	without := s.Without([]uuid.UUID{one.Session})
+	expect(without, k, 2, 8)
+	if len(without.Agents()) != 1 || s.Without([]uuid.UUID{id(13)}) != s {
+		t.Errorf("listed without one: %v", without.Agents())
+	}
+	expect(s, k, 1, 8)
+
 	// Those that are not heard of are better than nobody.
 	r.source.agents = []metadata.Agent{agent(2, fresh)}
 	expect(r.apply(metadata.Topology{}), k, 2, 8)
@@ -283,6 +295,34 @@ func TestLeaderIsTheHolderWhileItIsHeardOf(t *testing.T) {
 	s = r.apply(metadata.Topology{Deleted: []uuid.UUID{id(1)}})
 	expect(s, k, 0, -1)
 	expect(s, shard, 0, 1)
+}
+
+// A store that was away has heard of nobody meanwhile. For a moment that is held
+// against no agent, and afterwards against those that have not come back.
+func TestNobodyIsOverdueWhenTheStoreIsBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		k := key(1, 0)
+		r.source.agents = []metadata.Agent{agent(1, 20*time.Second), agent(2, 0)}
+		r.apply(metadata.Topology{Topics: []metadata.Topic{topic(1, "t", 1)}, Leaders: []metadata.Leader{leader(k, 1, 3)}})
+		const outage = 2*interval + time.Second
+		time.Sleep(outage)
+		for _, step := range []struct {
+			age  time.Duration // of the leader's heartbeat
+			want int32
+		}{{20*time.Second + outage, 1}, {fresh + outage, 2}, {fresh - 1, 1}} {
+			r.source.agents = []metadata.Agent{agent(1, step.age), agent(2, 0)}
+			if a, _, _ := r.apply(metadata.Topology{}).Leader(k); a.NodeID != step.want {
+				t.Errorf("heard of %s ago: the leader is %d, want %d", step.age, a.NodeID, step.want)
+			}
+			time.Sleep(time.Second)
+		}
+		time.Sleep(interval / 2)
+		r.source.agents = []metadata.Agent{agent(1, fresh), agent(2, 0)}
+		if a, _, _ := r.apply(metadata.Topology{}).Leader(k); a.NodeID != 2 {
+			t.Errorf("later: the leader is %d", a.NodeID)
+		}
+	})
 }
 
 func TestConfigsOfResources(t *testing.T) {

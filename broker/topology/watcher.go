@@ -45,6 +45,11 @@ type Watcher struct {
 
 	left atomic.Bool // this agent is left out
 
+	// The last time in which the store could not be asked: how long, and its end.
+	// Of the round trip under way.
+	outage time.Duration
+	back   time.Time
+
 	mu      sync.Mutex
 	pending *refresh // the round trip that is under way, or nil
 }
@@ -169,9 +174,25 @@ func (w *Watcher) load(ctx context.Context, began time.Time) error {
 	if w.left.Load() {
 		d.Agents = slices.DeleteFunc(d.Agents, func(a metadata.Agent) bool { return a.NodeID == w.cfg.NodeID })
 	}
-	w.current.Store(old.apply(d, began, w.cfg))
+	w.current.Store(old.apply(d, began, w.cfg.AgentFresh+w.leniency(old.Taken, began), w.cfg))
 	for _, id := range d.Deleted {
 		w.cfg.Deleted(id)
 	}
 	return nil
+}
+
+// backTime is how long agents may take to be heard of again by a store that was away.
+const backTime = 5 * time.Second
+
+// leniency is how much older heartbeats may be than they ought to: while the store
+// is away nobody can send one, and who finds back to it first must not take the
+// others for dead. last and now are when the store was asked.
+func (w *Watcher) leniency(last, now time.Time) time.Duration {
+	if away := now.Sub(last); !last.IsZero() && away > 2*w.cfg.Interval {
+		w.outage, w.back = away, now
+	}
+	if now.Sub(w.back) < backTime {
+		return w.outage
+	}
+	return 0
 }

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -303,18 +304,20 @@ func (n *node) assemble(objects objstore.Store, session uuid.UUID, reg *promethe
 		AgentID: s.AgentID, Session: session, Leases: n.leases, Objects: bucket,
 		Committer: n.store, Observer: n.reader, Metrics: ingest.NewMetrics(reg), Log: log,
 	})
-	n.table = partition.NewTable(partition.DefaultConfig(), n.leases, n.pool)
+	appends := partition.DefaultConfig()
+	appends.Doubt = n.doubt
+	n.table = partition.NewTable(appends, n.leases, n.pool)
 	n.groups = group.NewCoordinator(n.store, n.leases, broker.GroupView(n.topology), s.AgentID, group.NewConfig(static), group.NewMetrics(reg), log)
 	n.prune = prune.New(n.store, reg, log)
 	n.peers = peers.New(peers.DefaultConfig(), self.NodeID, n.store, cluster{n.topology}, peers.NewMetrics(reg), log)
 	n.broker = broker.New(broker.Parts{
 		NodeID: self.NodeID, AgentID: s.AgentID, Store: n.store, Topology: n.topology, Partitions: n.table,
 		Reader: n.reader, Sessions: fetch.NewSessions(), Groups: n.groups,
-		LogDir: withoutQuery(s.ObjectURL), Log: log, Level: n.level, CutOff: n.agent.CutOff, Settle: n.peers.Settle,
+		LogDir: withoutQuery(s.ObjectURL), Log: log, Level: n.level, CutOff: n.agent.CutOff, Peers: n.peers,
 	})
 	n.balance = balance.New(balance.Agent{
 		ID: s.AgentID, View: func() balance.View { return spread{n.topology.Snapshot()} }, Leases: n.leases,
-		Bucket: bucket, Probe: n.objects.Check, HandOver: n.handOver, Leave: n.topology.Leave, Log: log,
+		Bucket: bucket, Probe: n.objects.Check, HandOver: n.handOver, Withdraw: n.withdraw, Return: n.comeBack, Log: log,
 	}, reg)
 	router, err := protocol.NewRouter(n.broker.Routes(), protocol.WithApiVersionsHook(n.broker.ApiVersions))
 	if err != nil {
@@ -323,6 +326,36 @@ func (n *node) assemble(objects objstore.Store, session uuid.UUID, reg *promethe
 	n.server = protocol.NewServer(s.serverConfig(), router, protocol.NewMetrics(reg), log)
 	n.http = newAdminServer(reg, n.healthCheck, n.store)
 	return nil
+}
+
+// doubt returns what is closed when it is known whether the holder of a lease is
+// dead; nil if it is not suspected.
+func (n *node) doubt(k lease.Key) <-chan struct{} {
+	suspected, decided := n.peers.Suspected()
+	if len(suspected) == 0 {
+		return nil
+	}
+	if a, _, ok := n.topology.Snapshot().Leader(k); ok && slices.Contains(suspected, a.Session) {
+		return decided
+	}
+	return nil
+}
+
+// withdraw has clients sent to the other agents: this one is alive and of no use.
+func (n *node) withdraw(ctx context.Context) {
+	n.topology.Leave(true)
+	if err := n.agent.Withdraw(ctx); err != nil {
+		n.log.Warn("other agents count on this one for a while", "error", err)
+	}
+	if _, err := n.topology.Refresh(ctx, 0); err != nil {
+		n.log.Warn("cannot refresh the view of the cluster without this agent", "error", err)
+	}
+}
+
+// comeBack ends a withdrawal.
+func (n *node) comeBack() {
+	n.topology.Leave(false)
+	n.agent.Return()
 }
 
 // healthCheck says what makes the agent unfit to serve.

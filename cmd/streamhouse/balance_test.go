@@ -124,7 +124,9 @@ func TestAgentWithoutItsBucketGivesUp(t *testing.T) {
 	cut.bucket.Refuse(true)
 	cut.bucket.CloseAll()
 	eventually(t, "the agent gives up", func() bool { return cut.healthCheck() != nil && cut.leases.Count() == 0 })
-	eventually(t, "the other agent leads all", func() bool { return whole.partitionsLed() == partitions })
+	eventually(t, "the other agent leads all, and gives nothing back", func() bool {
+		return whole.partitionsLed() == partitions && whole.misplaced() == 0
+	})
 	load.progress(t)
 	cut.bucket.Refuse(false)
 	eventually(t, "the agent is well again", func() bool { return cut.healthCheck() == nil })

@@ -14,11 +14,13 @@ import (
 const drainGrace = time.Second
 
 // Clients that are sent on have found their way when nothing was asked of this
-// agent for movedQuiet. One that asks on, for it knows no better, is waited for no
-// longer than movedAtMost.
+// agent for movedQuiet: they wait for some 250 ms before they ask again. One that
+// asks on, for it knows no better, is waited for no longer than movedAtMost, which
+// is also enough for heartbeats of members: of those that sit idle an agent hears
+// nothing else.
 const (
-	movedQuiet  = 500 * time.Millisecond
-	movedAtMost = 3 * time.Second
+	movedQuiet  = time.Second
+	movedAtMost = 8 * time.Second
 )
 
 // drainStep is a step of a drain.

@@ -135,6 +135,32 @@ func TestWriteToAnothersPartition(t *testing.T) {
 	}
 }
 
+// A fetch from an agent that leaves is refused with the name of the leader and its
+// address (KIP-951), and without both where there is no room for the address.
+func TestFetchFromAnAgentThatLeaves(t *testing.T) {
+	t.Parallel()
+	s := sharedStores(t)
+	leader, leaving := startAgent(t, s, named("leader")), startAgent(t, s, named("leaving"))
+	w, r := dial(t, leader.addr), dial(t, leaving.addr)
+	tp := makeShared(w, r, "left", 1)
+	mustProduce(w, tp, 0, batchtest.Of("a"))
+	eventually(t, "the leader is known", func() bool { return leaderAddress(r, tp, 0) == leader.addr })
+	leaving.broker.Leave()
+	for _, version := range []int16{12, 15, 16, 18} {
+		r.send(fetchRequest(version, tp, 0, 0))
+		resp := r.receive().(*kmsg.FetchResponse)
+		p := resp.Topics[0].Partitions[0]
+		wantCode(t, fmt.Sprintf("v%d", version), p.ErrorCode, kerr.NotLeaderForPartition)
+		var want int32 = -1
+		if version >= 16 {
+			want = leader.agent.Self().NodeID
+		}
+		if p.CurrentLeader.LeaderID != want || len(resp.Brokers) > 0 != (want >= 0) {
+			t.Errorf("v%d names leader %d of %+v, want %d", version, p.CurrentLeader.LeaderID, resp.Brokers, want)
+		}
+	}
+}
+
 func TestEveryAgentServesReads(t *testing.T) {
 	t.Parallel()
 	s := sharedStores(t)

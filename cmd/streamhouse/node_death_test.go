@@ -5,6 +5,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/streamhouse/streamhouse/internal/testdb"
+	"github.com/streamhouse/streamhouse/lease"
 	"github.com/streamhouse/streamhouse/protocol/batch/batchtest"
 )
 
@@ -65,5 +69,58 @@ func TestAnAgentThatIsCutOffIsBuriedAndComesBack(t *testing.T) {
 	eventually(t, "it names the new leader", func() bool { return leaderAddress(w1, tp, 0) == second.addr })
 	if got := values(readLog(w1, tp, 0)); !slices.Equal(got, []string{"a", "b"}) {
 		t.Errorf("log %q", got)
+	}
+}
+
+// The database is killed, for long enough that every agent tells its watchers that
+// it has lost it. When it is back, nobody is dead and everything is led as before.
+func TestADatabaseThatWasAwayMovesNothing(t *testing.T) {
+	t.Parallel()
+	const partitions = 12
+	server := testdb.StartPostgres(t)
+	s := stores{metadata: server.Database(), objects: testdb.S3(t)}
+	var agents []*testAgent
+	for _, id := range []string{"first", "second", "third"} {
+		agents = append(agents, startAgent(t, s, named(id), lasting))
+	}
+	makeTopic(dial(t, agents[0].addr), "away", partitions)
+	load := startSteady(t, "away", partitions, agents[0].addr)
+	led := func() map[lease.Key]lease.Term {
+		terms := make(map[lease.Key]lease.Term)
+		for _, a := range agents {
+			for _, term := range a.leases.Held() {
+				term.Epoch = 0 // which moves with renewals
+				terms[term.Key] = term
+			}
+		}
+		return terms
+	}
+	all := func(is func(*testAgent) bool) func() bool {
+		return func() bool {
+			yes := true
+			for _, a := range agents {
+				yes = is(a) && yes
+			}
+			return yes
+		}
+	}
+	eventually(t, "all are led", func() bool { return len(led()) == partitions })
+	eventually(t, "all know each other", all(func(a *testAgent) bool { return len(a.topology.Snapshot().Agents()) == len(agents) }))
+	before := led()
+	server.Kill()
+	alarmed := make(map[*testAgent]bool)
+	eventually(t, "all are cut off, and have suspected others", all(func(a *testAgent) bool {
+		suspected, _ := a.peers.Suspected()
+		alarmed[a] = alarmed[a] || len(suspected) > 0
+		return a.agent.CutOff() && alarmed[a]
+	}))
+	server.Start()
+	eventually(t, "all are back", all(func(a *testAgent) bool {
+		suspected, _ := a.peers.Suspected()
+		return !a.agent.CutOff() && len(suspected) == 0
+	}))
+	load.progress(t)
+	if diff := cmp.Diff(before, led()); diff != "" {
+		t.Errorf("led (-before +after):\n%s", diff)
 	}
 }

@@ -4,18 +4,29 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"sync"
 	"time"
 )
 
-// FreeAddress returns a loopback address on which nothing listens. It is for servers that must keep their address over
-// restarts, which a listener on port 0 can't.
+// given are the addresses that FreeAddress has returned.
+var given sync.Map
+
+// FreeAddress returns a loopback address on which nothing listens, and no address twice. It is for servers that must
+// keep their address over restarts, which a listener on port 0 can't.
 func FreeAddress() (string, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", fmt.Errorf("find a free port: %w", err)
+	for {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			return "", fmt.Errorf("find a free port: %w", err)
+		}
+		address := l.Addr().String()
+		if err := l.Close(); err != nil {
+			return "", fmt.Errorf("find a free port: %w", err)
+		}
+		if _, again := given.LoadOrStore(address, true); !again {
+			return address, nil
+		}
 	}
-	defer l.Close()
-	return l.Addr().String(), nil
 }
 
 // Await calls ready every 20 ms until it returns nil. It gives up with ready's last error when ctx ends, and at once

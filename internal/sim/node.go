@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"net"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -132,7 +133,9 @@ func (n *node) assemble(session uuid.UUID, reg *prometheus.Registry) error {
 		AgentID: id, Session: session, Leases: n.leases, Objects: bucket,
 		Committer: n.store, Observer: n.reader, Metrics: ingest.NewMetrics(reg), Log: log,
 	})
-	n.table = partition.NewTable(partition.DefaultConfig(), n.leases, n.pool)
+	appends := partition.DefaultConfig()
+	appends.Doubt = n.doubt
+	n.table = partition.NewTable(appends, n.leases, n.pool)
 	n.groups = group.NewCoordinator(n.store, n.leases, broker.GroupView(n.topology), id, group.NewConfig(static), group.NewMetrics(reg), log)
 	watch := peers.DefaultConfig()
 	watch.Dial = func(ctx context.Context, address string) (net.Conn, error) {
@@ -143,11 +146,11 @@ func (n *node) assemble(session uuid.UUID, reg *prometheus.Registry) error {
 	n.broker = broker.New(broker.Parts{
 		NodeID: self.NodeID, AgentID: id, Store: n.store, Topology: n.topology, Partitions: n.table,
 		Reader: n.reader, Sessions: fetch.NewSessions(), Groups: n.groups,
-		LogDir: "bucket", Log: log, Level: new(slog.LevelVar), CutOff: n.agent.CutOff, Settle: n.peers.Settle,
+		LogDir: "bucket", Log: log, Level: new(slog.LevelVar), CutOff: n.agent.CutOff, Peers: n.peers,
 	})
 	n.balance = balance.New(balance.Agent{
 		ID: id, View: func() balance.View { return spread{n.topology.Snapshot()} }, Leases: n.leases,
-		Bucket: bucket, Probe: bare.Check, HandOver: n.handOver, Leave: n.topology.Leave, Log: log,
+		Bucket: bucket, Probe: bare.Check, HandOver: n.handOver, Withdraw: n.withdraw, Return: n.comeBack, Log: log,
 	}, reg)
 	router, err := protocol.NewRouter(n.broker.Routes(), protocol.WithApiVersionsHook(n.broker.ApiVersions))
 	if err != nil {
@@ -155,6 +158,32 @@ func (n *node) assemble(session uuid.UUID, reg *prometheus.Registry) error {
 	}
 	n.server = protocol.NewServer(protocol.ServerConfig{}, router, protocol.NewMetrics(reg), log)
 	return nil
+}
+
+// doubt returns what is closed when it is known whether the holder of a lease is
+// dead; nil if it is not suspected.
+func (n *node) doubt(k lease.Key) <-chan struct{} {
+	suspected, decided := n.peers.Suspected()
+	if len(suspected) == 0 {
+		return nil
+	}
+	if a, _, ok := n.topology.Snapshot().Leader(k); ok && slices.Contains(suspected, a.Session) {
+		return decided
+	}
+	return nil
+}
+
+// withdraw has clients sent to the other agents: this one is alive and of no use.
+func (n *node) withdraw(ctx context.Context) {
+	n.topology.Leave(true)
+	_ = n.agent.Withdraw(ctx)
+	_, _ = n.topology.Refresh(ctx, 0)
+}
+
+// comeBack ends a withdrawal.
+func (n *node) comeBack() {
+	n.topology.Leave(false)
+	n.agent.Return()
 }
 
 // leads tells the read path what this agent leads.
@@ -254,9 +283,9 @@ func (n *node) drain(endWaits func()) {
 			return err
 		})
 		take(0.5, func(ctx context.Context) error {
-			ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
+			ctx, cancel := context.WithTimeout(ctx, 8*time.Second)
 			defer cancel()
-			n.broker.AwaitMoved(ctx, 500*time.Millisecond)
+			n.broker.AwaitMoved(ctx, time.Second)
 			return nil
 		})
 	}

@@ -91,6 +91,45 @@ var agentTests = []test{
 		e.wantErr(e.store.Heartbeat(e.ctx, a.ID, a.Session), metadata.ErrBuried)
 		e.wantErr(e.store.Heartbeat(e.ctx, "nobody", a.Session), metadata.ErrBuried)
 	}},
+	{"what was handed over to an agent and not acquired is free when the agent ends, and what it acquired is not", func(e *env) {
+		a := e.newAgent()
+		must(e.store.Register(e.ctx, a))(e)
+		terms := e.ledTopic(2)
+		given := must(e.store.HandOver(e.ctx, e.agent, ttl, []lease.Move{{Term: terms[0], To: a.ID}, {Term: terms[1], To: a.ID}}))(e)
+		e.equal("handed over", len(given), 2)
+		acquired := e.lead(a.ID, ttl, terms[1].Key)[0]
+		v := must(e.store.Topology(e.ctx, 0))(e).Version
+		e.ok(e.store.Deregister(e.ctx, a.ID, uuid.New())) // another session's goodbye
+		e.ok(e.store.Deregister(e.ctx, a.ID, a.Session))
+		e.equal("leaders", must(e.store.Topology(e.ctx, v))(e).Leaders, []metadata.Leader{{Key: terms[0].Key, LeaderEpoch: 1}})
+		e.equal("leader epoch", e.lead("third-"+e.agent, ttl, terms[0].Key)[0].LeaderEpoch, int32(2))
+		e.equal("renewed", len(must(e.store.Renew(e.ctx, a.ID, ttl, []lease.Term{acquired}))(e)), 1)
+	}},
+	{"what is handed over to an agent that has ended is free", func(e *env) {
+		ended, lives := e.newAgent(), e.newAgent()
+		must(e.store.Register(e.ctx, ended))(e)
+		must(e.store.Register(e.ctx, lives))(e)
+		e.ok(e.store.Deregister(e.ctx, ended.ID, ended.Session))
+		terms := e.ledTopic(2)
+		v := must(e.store.Topology(e.ctx, 0))(e).Version
+		given := must(e.store.HandOver(e.ctx, e.agent, ttl, []lease.Move{{Term: terms[0], To: ended.ID}, {Term: terms[1], To: lives.ID}}))(e)
+		if len(given) != 1 || given[0].Key != terms[1].Key || given[0].LeaderEpoch != 1 {
+			e.Errorf("handed over %v", given)
+		}
+		e.equal("leaders", must(e.store.Topology(e.ctx, v))(e).Leaders, []metadata.Leader{
+			{Key: terms[0].Key}, {Key: terms[1].Key, AgentID: lives.ID, LeaderEpoch: 1},
+		})
+		e.equal("leader epoch", e.lead("third-"+e.agent, ttl, terms[0].Key)[0].LeaderEpoch, int32(1))
+	}},
+	{"what was handed over to an agent that was buried then can be acquired", func(e *env) {
+		term := e.ledTopic(1)[0]
+		must(e.store.HandOver(e.ctx, e.agent, ttl, []lease.Move{{Term: term, To: "buried-" + e.agent}}))(e)
+		// As a burial does, and leaves the mark of the hand-over behind.
+		e.ok(e.exec(e.ctx, `UPDATE partitions SET leader_agent_id = NULL, lease_expires_at = 0 WHERE topic_id = $1`, term.TopicID[:]))
+		next := e.lead("third-"+e.agent, ttl, term.Key)[0]
+		e.equal("leader epoch", next.LeaderEpoch, int32(2))
+		e.equal("leader epoch, again", e.lead("third-"+e.agent, ttl, term.Key)[0].LeaderEpoch, int32(3))
+	}},
 	{"a living agent is attended until it ends, challenged or not, and is not buried", func(e *env) {
 		a := e.newAgent()
 		must(e.store.Register(e.ctx, a))(e)

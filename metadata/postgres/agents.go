@@ -40,6 +40,8 @@ func (s *Store) Attend(ctx context.Context, agentID string, session uuid.UUID, s
 	}
 	defer closePresence(conn)
 	for _, stmt := range []sqlstore.Stmt{
+		// The connection is idle for all of its life. (A server before 14 has no such setting.)
+		{SQL: `SELECT set_config(name, '0', false) FROM pg_settings WHERE name = 'idle_session_timeout'`},
 		{SQL: `LISTEN ` + pgx.Identifier{challenges(session)}.Sanitize()},
 		{SQL: `SELECT pg_advisory_lock_shared($1)`, Args: []any{presenceLock(session)}},
 	} {
@@ -49,8 +51,12 @@ func (s *Store) Attend(ctx context.Context, agentID string, session uuid.UUID, s
 	}
 	var registered int64
 	err = run(ctx, conn, []sqlstore.Stmt{{
-		SQL: `UPDATE agents SET attended_session = $2, attended_server = pg_postmaster_start_time(), heartbeat_at = ` + dialect{}.Now() + `
-			WHERE agent_id = $1 AND session = $2`,
+		SQL: `WITH attended AS (
+				UPDATE agents SET attended_session = $2, heartbeat_at = greatest(` + dialect{}.Now() + `, challenged_at)
+				WHERE agent_id = $1 AND session = $2 RETURNING agent_id
+			)
+			INSERT INTO attendances (agent_id, session, server) SELECT agent_id, $2, pg_postmaster_start_time() FROM attended
+			ON CONFLICT (agent_id) DO UPDATE SET session = excluded.session, server = excluded.server`,
 		Args:     []any{agentID, session[:]},
 		Affected: &registered,
 	}})

@@ -3,11 +3,13 @@ package postgres_test
 import (
 	"context"
 	"errors"
+	"os"
 	"slices"
 	"testing"
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
 
 	"github.com/streamhouse/streamhouse/internal/testdb"
 	"github.com/streamhouse/streamhouse/lease"
@@ -168,6 +170,37 @@ func TestADeadAgentIsBuriedAtOnce(t *testing.T) {
 	}
 }
 
+// What was handed over to an agent that dies before it acquires is free with its
+// burial; what is handed over to it later, by who has not heard of it, is too.
+func TestSuccessorThatIsBuried(t *testing.T) {
+	url := testdb.Postgres(t)
+	a, _ := attend(t, url, 1)
+	by := open(t, url)
+	keys := createTopic(t, by, 2)
+	terms := acquireAll(t, by, "giver", keys)
+	handOver := func(term lease.Term) []lease.Term {
+		given, err := by.HandOver(t.Context(), "giver", time.Hour, []lease.Move{{Term: term, To: a.ID}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return given
+	}
+	if given := handOver(terms[0]); len(given) != 1 {
+		t.Fatalf("handed over %v", given)
+	}
+	a.proxy.Refuse(true)
+	a.proxy.CloseAll()
+	a.wantBuried(t, by, time.Hour, metadata.BuriedGone)
+	if given := handOver(terms[1]); len(given) != 0 {
+		t.Errorf("handed over to a buried agent: %v", given)
+	}
+	for i, next := range acquireAll(t, by, "third", keys) {
+		if want := []int32{2, 1}[i]; next.LeaderEpoch != want {
+			t.Errorf("%s: leader epoch %d, want %d", next.Key, next.LeaderEpoch, want)
+		}
+	}
+}
+
 // An agent that stands still holds its connections, and answers nothing.
 func TestAFrozenAgentIsBuriedWhenItDoesNotAnswer(t *testing.T) {
 	url := testdb.Postgres(t)
@@ -260,6 +293,36 @@ func TestWhoIsNotBuried(t *testing.T) {
 	}
 }
 
+// A server that ends idle sessions leaves the sign of life alone, which is idle.
+func TestTheSignOfLifeMayBeIdle(t *testing.T) {
+	url := testdb.Postgres(t)
+	a, _ := attend(t, url, 1)
+	by := open(t, url)
+	connect := func() *pgx.Conn {
+		conn, err := pgx.Connect(t.Context(), url)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return conn
+	}
+	admin := connect()
+	defer admin.Close(context.Background())
+	_, err := admin.Exec(t.Context(), `DO $$ BEGIN
+		EXECUTE format('ALTER DATABASE %I SET idle_session_timeout = 100', current_database()); END $$`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a.stop()
+	<-a.lost
+	a.again(t)
+	if _, err := connect().WaitForNotification(t.Context()); err == nil {
+		t.Fatal("the server has ended no session")
+	}
+	if got := a.bury(t, by, time.Hour); got != metadata.NotBuried {
+		t.Errorf("buried: %s", got)
+	}
+}
+
 func TestTwoBuryAtOnce(t *testing.T) {
 	url := testdb.Postgres(t)
 	a, terms := attend(t, url, 10)
@@ -295,28 +358,49 @@ func TestTwoBuryAtOnce(t *testing.T) {
 	a.wantFree(t, by, terms)
 }
 
-// A server that starts has no locks, and nobody is dead for that.
+// A server that has started has no locks, and nobody is dead for that. One of whose
+// processes crashed starts anew too, and says that it has not.
 func TestARestartOfTheServerBuriesNobody(t *testing.T) {
-	server := testdb.StartPostgres(t)
-	url := server.Database()
-	a, _ := attend(t, url, 1)
-	by := open(t, url)
-	server.Kill()
-	server.Start()
-	if err := <-a.lost; !errors.Is(err, metadata.ErrUnavailable) {
-		t.Errorf("the attendance ended with %v", err)
+	for name, restart := range map[string]func(*testing.T, *testdb.PostgresServer, string){
+		"stopped": func(_ *testing.T, s *testdb.PostgresServer, _ string) { s.Restart() },
+		"killed":  func(_ *testing.T, s *testdb.PostgresServer, _ string) { s.Kill(); s.Start() },
+		"a process of it crashed": func(t *testing.T, _ *testdb.PostgresServer, url string) {
+			conn, err := pgx.Connect(t.Context(), url)
+			if err != nil {
+				t.Fatal(err)
+			}
+			backend, err := os.FindProcess(int(conn.PgConn().PID()))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := backend.Kill(); err != nil {
+				t.Fatal(err)
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			server := testdb.StartPostgres(t)
+			url := server.Database()
+			a, _ := attend(t, url, 1)
+			by := open(t, url)
+			restart(t, server, url)
+			if err := <-a.lost; !errors.Is(err, metadata.ErrUnavailable) {
+				t.Errorf("the attendance ended with %v", err)
+			}
+			var got metadata.Burial
+			err := errors.New("not asked")
+			for err != nil { // connections of the pool are of before
+				got, err = by.Bury(t.Context(), a.ID, a.Session, 0)
+			}
+			if got != metadata.NotBuried {
+				t.Fatalf("buried: %s", got)
+			}
+			// One that has not come back is found by a challenge.
+			if err := by.Challenge(t.Context(), a.ID, a.Session); err != nil {
+				t.Fatal(err)
+			}
+			a.wantBuried(t, by, time.Millisecond, metadata.BuriedMute)
+		})
 	}
-	var got metadata.Burial
-	err := errors.New("not asked")
-	for err != nil { // connections of the pool are of before
-		got, err = by.Bury(t.Context(), a.ID, a.Session, 0)
-	}
-	if got != metadata.NotBuried {
-		t.Fatalf("buried: %s", got)
-	}
-	// One that has not come back is found by a challenge.
-	if err := by.Challenge(t.Context(), a.ID, a.Session); err != nil {
-		t.Fatal(err)
-	}
-	a.wantBuried(t, by, time.Millisecond, metadata.BuriedMute)
 }

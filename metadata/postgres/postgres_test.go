@@ -53,11 +53,17 @@ func createTopic(t testing.TB, store metadata.Store, partitions int) []lease.Key
 // leadTopic makes a topic, all of whose partitions the agent leads.
 func leadTopic(t testing.TB, store metadata.Store, partitions int) []lease.Term {
 	t.Helper()
-	results, err := store.Acquire(t.Context(), agentID, time.Minute, createTopic(t, store, partitions))
+	return acquireAll(t, store, agentID, createTopic(t, store, partitions))
+}
+
+// acquireAll makes an agent the leader of keys that are free.
+func acquireAll(t testing.TB, store metadata.Store, agent string, keys []lease.Key) []lease.Term {
+	t.Helper()
+	results, err := store.Acquire(t.Context(), agent, time.Minute, keys)
 	if err != nil {
 		t.Fatal(err)
 	}
-	terms := make([]lease.Term, partitions)
+	terms := make([]lease.Term, len(keys))
 	for i, r := range results {
 		if r.Err != nil {
 			t.Fatal(r.Err)

@@ -30,6 +30,7 @@ func (tt *torture) audit(ctx context.Context) {
 	}
 	tt.auditTiling(ctx, extents)
 	tt.auditAcks(extents)
+	tt.auditLeaders(ctx)
 	for _, e := range extents {
 		if slices.Contains(tt.claimed, e.object) {
 			tt.violate("%s: offsets %d to %d lie in object %s, which a collector was allowed to delete", e.key, e.base, e.end, e.object)
@@ -91,6 +92,42 @@ func (tt *torture) auditAcks(extents []extentRow) {
 	}
 	if acknowledged != stored {
 		tt.violate("%d records are stored and %d were acknowledged", stored, acknowledged)
+	}
+}
+
+// auditLeaders checks that each acknowledged batch was committed by the one leader
+// of its epoch, which began at or below it.
+func (tt *torture) auditLeaders(ctx context.Context) {
+	type leadership struct {
+		key   lease.Key
+		epoch int32
+	}
+	leaders, starts := make(map[leadership]string), make(map[leadership]int64)
+	rows, err := tt.admin.Query(ctx, `SELECT topic_id, partition, leader_epoch, agent_id, start_offset FROM leader_epochs`)
+	if err != nil {
+		tt.violate("read the leaderships: %v", err)
+		return
+	}
+	var (
+		topic []byte
+		l     leadership
+		agent string
+		start int64
+	)
+	_, err = pgx.ForEachRow(rows, []any{&topic, &l.key.Partition, &l.epoch, &agent, &start}, func() error {
+		l.key.TopicID = uuid.UUID(topic)
+		leaders[l], starts[l] = agent, start
+		return nil
+	})
+	if err != nil {
+		tt.violate("read the leaderships: %v", err)
+	}
+	for _, a := range tt.acks {
+		l := leadership{a.batch.Key, a.batch.LeaderEpoch}
+		if leaders[l] != a.agent || starts[l] > a.base {
+			tt.violate("%s: agent %q has committed offset %d in leader epoch %d, which is that of %q from %d on",
+				a.batch.Key, a.agent, a.base, a.batch.LeaderEpoch, leaders[l], starts[l])
+		}
 	}
 }
 

@@ -129,7 +129,7 @@ func (p *tortureProducer) learn(attempts []tried) {
 					if _, twice := offsets[b.BaseSequence]; twice && b.ProducerID >= 0 {
 						p.violate("producer %d: sequence %d was accepted twice", p.id, b.BaseSequence)
 					}
-					p.acknowledge(b, o.ID, r.BaseOffset)
+					p.acknowledge(ack{a.commit.AgentID, b, o.ID, r.BaseOffset})
 					if b.ProducerID >= 0 {
 						offsets[b.BaseSequence] = r.BaseOffset
 					}
@@ -156,10 +156,10 @@ func (p *tortureProducer) learn(attempts []tried) {
 }
 
 // acknowledge notes that a batch was accepted.
-func (p *tortureProducer) acknowledge(b metadata.CommitBatch, object segment.ID, base int64) {
+func (p *tortureProducer) acknowledge(a ack) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.acks = append(p.acks, ack{b, object, base})
+	p.acks = append(p.acks, a)
 }
 
 // checkDuplicates checks that duplicates have the offsets of their originals.
@@ -197,7 +197,7 @@ func (p *tortureProducer) askAgain(ctx context.Context, attempts []tried) {
 				if b := twin.Objects[i].Batches[j]; r.Outcome == metadata.Committed && b.BaseSequence < p.sequence {
 					p.violate("producer %d: sequence %d was accepted again", p.id, b.BaseSequence)
 				} else if r.Outcome == metadata.Committed {
-					p.acknowledge(b, twin.Objects[i].ID, r.BaseOffset)
+					p.acknowledge(ack{twin.AgentID, b, twin.Objects[i].ID, r.BaseOffset})
 					p.sequence += b.Records
 				}
 			}

@@ -24,9 +24,10 @@ import (
 
 // The torture: idempotent producers commit through several agents, give up after
 // milliseconds and ask again under the same object ids, while back-ends are
-// killed, answers get lost, leaderships move and a collector claims the names of
-// objects that are being committed. Then every acknowledgement is compared with
-// the index. STREAMHOUSE_TORTURE=60s runs it for longer.
+// killed, answers get lost, agents are buried, leaderships move and are handed over,
+// and a collector claims the names of objects that are being committed. Then every
+// acknowledgement is compared with the index. STREAMHOUSE_TORTURE=60s runs it for
+// longer.
 func TestTorture(t *testing.T) {
 	tt := newDisturbedTorture(t)
 	tt.run(tortureCommits)
@@ -48,7 +49,8 @@ type torture struct {
 	t      *testing.T
 	seed   uint64
 	admin  *pgxpool.Pool // straight to the server
-	stores []*postgres.Store
+	agents []metadata.Agent
+	stores []*postgres.Store // of the agents
 	keys   []lease.Key
 
 	// disturb are faults, one of which now and then precedes a commit.
@@ -58,7 +60,7 @@ type torture struct {
 	// outage is held while the server is down on purpose.
 	outage sync.RWMutex
 
-	commits, ambiguous, takeovers, fenced, claims, duplicates atomic.Int64
+	commits, ambiguous, takeovers, handOvers, burials, fenced, claims, duplicates atomic.Int64
 
 	mu      sync.Mutex
 	leaders map[lease.Key]leadership
@@ -75,6 +77,7 @@ type leadership struct {
 
 // ack is a batch that was acknowledged.
 type ack struct {
+	agent  string // that committed it
 	batch  metadata.CommitBatch
 	object segment.ID
 	base   int64
@@ -93,8 +96,8 @@ func newTorture(t *testing.T, direct, proxied string) *torture {
 	}
 	t.Cleanup(admin.Close)
 	tt.admin = admin
-	for range tortureAgents {
-		tt.stores = append(tt.stores, open(t, proxied))
+	for n := range tortureAgents {
+		tt.openAgent(n, proxied)
 	}
 	tt.keys = createTopic(t, tt.stores[0], torturePartitions)
 	return tt
@@ -107,7 +110,7 @@ func newDisturbedTorture(t *testing.T) *torture {
 	url := testdb.Postgres(t)
 	proxy := testdb.NewProxy(t, url)
 	tt := newTorture(t, url, proxy.URL())
-	tt.disturb = append(tt.disturb, tt.killBackend,
+	tt.disturb = append(tt.disturb, tt.killBackend, tt.bury,
 		func(context.Context) { proxy.CutNextServerReply(testdb.PostgresReady) })
 	return tt
 }
@@ -131,7 +134,11 @@ func (tt *torture) run(commits int) {
 	if err != nil {
 		tt.t.Fatal(err)
 	}
-	var producers sync.WaitGroup
+	attending, leave := context.WithCancel(ctx)
+	var attendants, producers sync.WaitGroup
+	for n := range tt.agents {
+		attendants.Go(func() { tt.attend(attending, n) })
+	}
 	for i := range tortureProducers {
 		p := &tortureProducer{
 			torture: tt, id: first + int64(i), key: tt.keys[i%len(tt.keys)],
@@ -144,11 +151,14 @@ func (tt *torture) run(commits int) {
 		})
 	}
 	producers.Wait()
+	leave()
+	attendants.Wait()
 	if !tt.failed() {
 		tt.audit(ctx)
 	}
-	tt.t.Logf("%d commits, %d ambiguous answers, %d acknowledged batches, %d duplicates, %d take-overs, %d fenced, %d claims",
-		tt.commits.Load(), tt.ambiguous.Load(), len(tt.acks), tt.duplicates.Load(), tt.takeovers.Load(), tt.fenced.Load(), tt.claims.Load())
+	tt.t.Logf("%d commits, %d ambiguous answers, %d acknowledged batches, %d duplicates, %d take-overs, %d hand-overs, %d burials, %d fenced, %d claims",
+		tt.commits.Load(), tt.ambiguous.Load(), len(tt.acks), tt.duplicates.Load(), tt.takeovers.Load(), tt.handOvers.Load(),
+		tt.burials.Load(), tt.fenced.Load(), tt.claims.Load())
 }
 
 // report fails the test if anything was wrong.
@@ -189,9 +199,13 @@ func (tt *torture) leader(key lease.Key) leadership {
 	return tt.leaders[key]
 }
 
-// takeOver lets an agent take a partition, which may be its own.
+// takeOver lets an agent take a partition, which may be its own, and may be handed
+// over to it before.
 func (tt *torture) takeOver(ctx context.Context, rng *rand.Rand, key lease.Key) {
 	agent := rng.IntN(tortureAgents)
+	if rng.IntN(2) == 0 {
+		tt.handOver(ctx, key, agent)
+	}
 	for range tortureAttempts {
 		results, err := tt.stores[agent].Acquire(ctx, agentName(agent), tortureLeaseLength, []lease.Key{key})
 		if err != nil {

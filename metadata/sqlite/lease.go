@@ -57,7 +57,8 @@ var (
 		SET leader_agent_id = i.successor, handed_over = 1, epoch = p.epoch + 1, leader_epoch = p.leader_epoch + 1,
 			lease_expires_at = $2, changed_version = ` + nextVersion + `
 		FROM ` + dialect{}.Input("i", 3, append(slices.Clone(sqlstore.TermColumns), sqlstore.Column{Name: "successor", Type: sqlstore.Text})...) +
-		ofTerms + ` RETURNING ` + termColumns
+		ofTerms + ` AND NOT EXISTS (SELECT 1 FROM agents a WHERE a.agent_id = i.successor AND a.session IS NULL)
+		RETURNING ` + termColumns
 )
 
 // ofTerms selects the rows of the terms whose leadership goes on.
@@ -204,7 +205,7 @@ func (s *Store) HandOver(ctx context.Context, agentID string, ttl time.Duration,
 				return err
 			},
 		})
-		if err != nil || len(given) == 0 {
+		if err != nil {
 			return err
 		}
 		keys := make([]lease.Key, len(given))
@@ -213,6 +214,8 @@ func (s *Store) HandOver(ctx context.Context, agentID string, ttl time.Duration,
 		}
 		return c.Run(ctx,
 			sqlstore.Stmt{SQL: recordEpochs, Args: append([]any{now}, keyArgs(keys)...)},
+			// What is left are terms of successors that have ended.
+			sqlstore.Stmt{SQL: releaseTerms, Args: append([]any{agentID}, termArgs(terms)...)},
 			sqlstore.Stmt{SQL: bumpVersion})
 	})
 	if err != nil {

@@ -70,8 +70,31 @@ func (s *Store) Ended(ctx context.Context, agentID string) error {
 
 // Deregister implements metadata.Agents.
 func (s *Store) Deregister(ctx context.Context, agentID string, session uuid.UUID) error {
-	return s.write(ctx, "deregister agent", Stmt{
-		SQL:  `UPDATE agents SET session = NULL WHERE agent_id = $1 AND session = $2`,
-		Args: []any{agentID, session[:]},
+	return s.tx(ctx, "deregister agent", func(tx Runner) error {
+		var ended int64
+		err := tx.Run(ctx, Stmt{
+			SQL:      `UPDATE agents SET session = NULL WHERE agent_id = $1 AND session = $2`,
+			Args:     []any{agentID, session[:]},
+			Affected: &ended,
+		})
+		if err != nil || ended == 0 {
+			return err
+		}
+		unclaimed := false
+		err = tx.Run(ctx, Stmt{
+			SQL:  `SELECT 1 FROM partitions p WHERE leader_agent_id = $1 AND handed_over ORDER BY topic_id, partition ` + s.d.ForUpdate(),
+			Args: []any{agentID},
+			Each: func(Row) error { unclaimed = true; return nil },
+		})
+		if err != nil || !unclaimed {
+			return err
+		}
+		return tx.Run(ctx,
+			Stmt{SQL: bumpVersion},
+			Stmt{
+				SQL: `UPDATE partitions SET leader_agent_id = NULL, handed_over = false, lease_expires_at = 0, changed_version = ` + versionNow + `
+					WHERE leader_agent_id = $1 AND handed_over`,
+				Args: []any{agentID},
+			})
 	})
 }

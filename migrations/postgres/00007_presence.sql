@@ -5,8 +5,17 @@
 
 ALTER TABLE agents
     ADD COLUMN attended_session BYTEA,                      -- the last that has held its lock and answers challenges
-    ADD COLUMN attended_server  TIMESTAMPTZ,                -- where it has: the start of that server
     ADD COLUMN challenged_at    BIGINT NOT NULL DEFAULT 0;  -- unanswered while above heartbeat_at
+
+-- On which server an agent's session has held its lock. Unlogged: it is empty after
+-- a crash, as is the server's table of locks. (When a process of the server crashes,
+-- all sessions end and it recovers, but its start time stays.) It is empty after a
+-- fail-over too. A server that was stopped is told by its start time.
+CREATE UNLOGGED TABLE attendances (
+    agent_id TEXT PRIMARY KEY,
+    session  BYTEA       NOT NULL,
+    server   TIMESTAMPTZ NOT NULL   -- its start
+) WITH (fillfactor = 50);
 
 -- A burial frees all leases of one agent. Commits and renewals leave the column alone.
 CREATE INDEX partitions_leader ON partitions (leader_agent_id) WHERE leader_agent_id IS NOT NULL;
@@ -15,7 +24,7 @@ CREATE INDEX partitions_leader ON partitions (leader_agent_id) WHERE leader_agen
 -- agent. Returns metadata.Burial: 0 the agent may be alive, 1 its lock was free,
 -- 2 it did not answer a challenge, 3 the session had ended before. A server that
 -- starts has no locks, so that a free one says something only of a session that
--- has held it there.
+-- has held it there since.
 --
 -- The connections of the session are ended: one of them may be inside of a
 -- statement and hold locks that are wanted here.
@@ -36,7 +45,9 @@ BEGIN
         RETURN 0;
     END IF;
     now_ms := floor(extract(epoch FROM clock_timestamp()) * 1000);
-    IF life.attended_server = pg_postmaster_start_time() AND pg_try_advisory_xact_lock(its_lock) THEN
+    PERFORM FROM attendances
+    WHERE agent_id = agent AND session = its_session AND server = pg_postmaster_start_time();
+    IF FOUND AND pg_try_advisory_xact_lock(its_lock) THEN
         evidence := 1;
     ELSIF life.heartbeat_at < life.challenged_at AND life.challenged_at <= now_ms - patience_ms THEN
         evidence := 2;
@@ -65,4 +76,5 @@ $$;
 -- +goose Down
 DROP FUNCTION bury_agent;
 DROP INDEX partitions_leader;
-ALTER TABLE agents DROP COLUMN attended_session, DROP COLUMN attended_server, DROP COLUMN challenged_at;
+DROP TABLE attendances;
+ALTER TABLE agents DROP COLUMN attended_session, DROP COLUMN challenged_at;

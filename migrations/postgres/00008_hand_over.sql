@@ -54,16 +54,22 @@ $$;
 -- +goose StatementEnd
 
 -- Names the successors of the terms that the agent still leads, as acquire_leases
--- would, and returns the numbers and counters of what was handed over.
+-- would, and returns the numbers and counters of what was handed over. Terms whose
+-- successor has ended are freed: nobody would take them from it before their end.
+-- The successors' rows are locked, so that one that ends meanwhile, or is buried,
+-- finds what it was given.
 -- +goose StatementBegin
 CREATE FUNCTION hand_over_leases(agent text, ttl_ms bigint, topic_ids bytea[], partition_ids integer[], leader_epochs integer[], successors text[])
 RETURNS TABLE (number integer, epoch bigint, leader_epoch integer)
 LANGUAGE plpgsql VOLATILE AS $$
 #variable_conflict use_column
 DECLARE
+    ended       text[];
     now_ms      bigint;
     new_version bigint;
 BEGIN
+    PERFORM FROM agents WHERE agent_id = ANY(successors) ORDER BY agent_id FOR NO KEY UPDATE;
+    SELECT coalesce(array_agg(agent_id), '{}') INTO ended FROM agents WHERE agent_id = ANY(successors) AND session IS NULL;
     PERFORM FROM unnest(topic_ids, partition_ids, leader_epochs) AS i(topic_id, partition, leader_epoch)
     JOIN partitions t ON t.topic_id = i.topic_id AND t.partition = i.partition
     WHERE t.leader_agent_id = agent AND t.leader_epoch = i.leader_epoch
@@ -75,14 +81,18 @@ BEGIN
     now_ms := floor(extract(epoch FROM clock_timestamp()) * 1000);
     UPDATE cluster SET version = version + 1 RETURNING version INTO new_version;
     RETURN QUERY
-    WITH given AS (
+    WITH moved AS (
         UPDATE partitions t
-        SET leader_agent_id = i.successor, handed_over = true, epoch = t.epoch + 1, leader_epoch = t.leader_epoch + 1,
-            lease_expires_at = now_ms + ttl_ms, changed_version = new_version
-        FROM unnest(topic_ids, partition_ids, leader_epochs, successors) WITH ORDINALITY AS i(topic_id, partition, leader_epoch, successor, n)
+        SET leader_agent_id = CASE WHEN i.lives THEN i.successor END, handed_over = i.lives, epoch = t.epoch + 1,
+            leader_epoch = t.leader_epoch + i.lives::integer, lease_expires_at = CASE WHEN i.lives THEN now_ms + ttl_ms ELSE 0 END,
+            changed_version = new_version
+        FROM (SELECT m.*, m.successor <> ALL(ended) AS lives
+              FROM unnest(topic_ids, partition_ids, leader_epochs, successors) WITH ORDINALITY AS m(topic_id, partition, leader_epoch, successor, n)) i
         WHERE t.topic_id = i.topic_id AND t.partition = i.partition
           AND t.leader_agent_id = agent AND t.leader_epoch = i.leader_epoch
         RETURNING i.n::integer AS n, t.topic_id, t.partition, t.epoch, t.leader_epoch, t.high_watermark, t.leader_agent_id
+    ), given AS (
+        SELECT * FROM moved WHERE leader_agent_id IS NOT NULL
     ), recorded AS (
         INSERT INTO leader_epochs (topic_id, partition, leader_epoch, start_offset, agent_id, since)
         SELECT topic_id, partition, leader_epoch, high_watermark, leader_agent_id, now_ms FROM given
