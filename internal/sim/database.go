@@ -93,8 +93,8 @@ func openDatabase(dir string, mutant Mutant, bucket objstore.Store) (*database, 
 		return nil, err
 	}
 	return &database{
-		Store: store, mutant: mutant, bucket: bucket, committed: make(map[segment.ID]bool), agents: make(map[string]*presence), restart: make(chan struct{}),
-		leaders: make(map[leadership]string),
+		Store: store, mutant: mutant, bucket: bucket, agents: make(map[string]*presence), restart: make(chan struct{}),
+		leaders: make(map[leadership]string), committed: make(map[segment.ID]bool),
 	}, nil
 }
 
@@ -108,8 +108,8 @@ func (d *database) agent(id string) *presence {
 	return p
 }
 
-// Restart has the server restart: all connections end, and with them all locks.
-func (d *database) Restart() {
+// restartServer ends all connections, and with them all locks.
+func (d *database) restartServer() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.server++

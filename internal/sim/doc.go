@@ -56,9 +56,10 @@
 //
 // "make sim" builds the standard library with the changes in internal/sim/overlay, runs worlds
 // in processes with one processor and without garbage collection, and begins each
-// process with the same world as a warm-up. Then a seed gives the same history to the
-// byte, in any process, in 59 of 60 cases. The rest differs by what the process did before, when something was made
-// once that later worlds find ready; so does one that runs into the limit of memory.
-// A failing seed is reported with the command that repeats it, which has a trace of
-// what happened.
+// process with the same world as a warm-up. Then about nine of ten seeds give the
+// same history to the byte, in any process and after whatever others. The rest
+// differ by where in memory things lie, which decides the order of large maps by
+// pointers, and by what was made once and is there for later worlds. So a failing
+// seed is reported with its history's hash and the command that repeats it, which
+// takes SIM_TIMES; and with a trace of what happened, in case it does not come again.
 package sim

@@ -129,7 +129,7 @@ func (w *world) harm(d *dice) {
 	case 7:
 		w.faults.databaseRestarts.Add(1)
 		w.note("the database restarts")
-		w.db.Restart()
+		w.db.restartServer()
 		w.during(lasts/8, "database refuses", func() { w.faults.databaseDown.Store(true) }, func() { w.faults.databaseDown.Store(false) })
 	case 8:
 		w.faults.outages.Add(1)

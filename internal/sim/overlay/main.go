@@ -21,9 +21,9 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"os/exec"
 	"path"
 	"path/filepath"
-	"runtime"
 	"strings"
 )
 
@@ -128,11 +128,16 @@ func write(folder string) error {
 	if err := os.MkdirAll(folder, 0o755); err != nil {
 		return err
 	}
+	root, err := exec.Command("go", "env", "GOROOT").Output()
+	if err != nil {
+		return fmt.Errorf("look for Go's sources: %w", err)
+	}
+	src := filepath.Join(strings.TrimSpace(string(root)), "src")
 	texts := make(map[string]string)
 	var list struct{ Replace map[string]string }
 	list.Replace = make(map[string]string)
 	for _, c := range changes {
-		original := filepath.Join(runtime.GOROOT(), "src", filepath.FromSlash(c.file))
+		original := filepath.Join(src, filepath.FromSlash(c.file))
 		if _, ok := texts[original]; !ok {
 			text, err := os.ReadFile(original)
 			if err != nil {
@@ -142,7 +147,7 @@ func write(folder string) error {
 			list.Replace[original] = filepath.Join(folder, path.Base(c.file))
 		}
 		if n := strings.Count(texts[original], c.from); n != 1 {
-			return fmt.Errorf("%s has this %d times, and it should be changed once: adapt the changes to %s:\n%s", original, n, runtime.Version(), c.from)
+			return fmt.Errorf("%s has this %d times, and should have it once: adapt the changes to this version of Go:\n%s", original, n, c.from)
 		}
 		texts[original] = strings.Replace(texts[original], c.from, c.to, 1)
 	}
