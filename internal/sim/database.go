@@ -32,7 +32,7 @@ type database struct {
 	server  int // how often the server has been started
 	agents  map[string]*presence
 	restart chan struct{} // closed when the server restarts
-	leaders map[leadership]string
+	writers map[leadership]*site
 	errs    []error // what must not be
 	asked   int     // how often Watermarks was
 	// committed has the objects of which a commit was asked for, for NoIdempotence.
@@ -50,7 +50,7 @@ type presence struct {
 	challenge  func() // of the session that attends
 }
 
-// leadership is a leader epoch of a partition. It has one leader.
+// leadership is a leader epoch of a partition. It has one writer.
 type leadership struct {
 	lease.Key
 	epoch int32
@@ -94,7 +94,7 @@ func openDatabase(dir string, mutant Mutant, bucket objstore.Store) (*database, 
 	}
 	return &database{
 		Store: store, mutant: mutant, bucket: bucket, agents: make(map[string]*presence), restart: make(chan struct{}),
-		leaders: make(map[leadership]string), committed: make(map[segment.ID]bool),
+		writers: make(map[leadership]*site), committed: make(map[segment.ID]bool),
 	}, nil
 }
 
@@ -233,9 +233,9 @@ func (d *database) Bury(ctx context.Context, id string, session uuid.UUID, patie
 	return burial, d.Store.Release(ctx, id, terms)
 }
 
-// Commit implements metadata.Committer. It sees to it that who writes leads, and
-// that a leader epoch has one leader.
-func (d *database) Commit(ctx context.Context, c *metadata.Commit) ([][]metadata.CommitResult, error) {
+// commit is Commit of metadata.Committer. It sees to it that who writes leads, and
+// that a leader epoch has one writer: one life of one agent.
+func (d *database) commit(ctx context.Context, by *site, c *metadata.Commit) ([][]metadata.CommitResult, error) {
 	before := make(map[lease.Key]*metadata.Watermarks)
 	for i := range c.Objects {
 		for j := range c.Objects[i].Batches {
@@ -257,7 +257,7 @@ func (d *database) Commit(ctx context.Context, c *metadata.Commit) ([][]metadata
 	for i := range c.Objects {
 		for j := range c.Objects[i].Batches {
 			if r := results[i][j]; r.Outcome == metadata.Committed {
-				d.checkWriter(c.AgentID, &c.Objects[i].Batches[j], r, before)
+				d.checkWriter(by, &c.Objects[i].Batches[j], r, before)
 			}
 		}
 	}
@@ -266,20 +266,20 @@ func (d *database) Commit(ctx context.Context, c *metadata.Commit) ([][]metadata
 
 // checkWriter checks the fence: a batch that is in the log since this commit was
 // written by the leader.
-func (d *database) checkWriter(agent string, b *metadata.CommitBatch, r metadata.CommitResult, before map[lease.Key]*metadata.Watermarks) {
+func (d *database) checkWriter(by *site, b *metadata.CommitBatch, r metadata.CommitResult, before map[lease.Key]*metadata.Watermarks) {
 	w := before[b.Key]
 	if r.BaseOffset < w.High {
 		return // it is the answer to a commit of before
 	}
-	if w.LeaderID != agent || w.LeaderEpoch != b.LeaderEpoch {
-		d.errs = append(d.errs, fmt.Errorf("partition %d: agent %q wrote offset %d in leader epoch %d, and agent %q led in leader epoch %d",
-			b.Partition, agent, r.BaseOffset, b.LeaderEpoch, w.LeaderID, w.LeaderEpoch))
+	if w.LeaderID != by.id || w.LeaderEpoch != b.LeaderEpoch {
+		d.errs = append(d.errs, fmt.Errorf("partition %d: %s wrote offset %d in leader epoch %d, and %q led in leader epoch %d",
+			b.Partition, by, r.BaseOffset, b.LeaderEpoch, w.LeaderID, w.LeaderEpoch))
 	}
 	l := leadership{b.Key, b.LeaderEpoch}
-	if by, ok := d.leaders[l]; ok && by != agent {
-		d.errs = append(d.errs, fmt.Errorf("partition %d was written in leader epoch %d by agents %q and %q", b.Partition, b.LeaderEpoch, by, agent))
+	if other := d.writers[l]; other != nil && other != by {
+		d.errs = append(d.errs, fmt.Errorf("partition %d was written in leader epoch %d by %s and %s", b.Partition, b.LeaderEpoch, other, by))
 	}
-	d.leaders[l] = agent
+	d.writers[l] = by
 }
 
 // Watermarks implements metadata.Log.

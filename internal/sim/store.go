@@ -218,7 +218,7 @@ func (s *store) Topology(ctx context.Context, since int64) (*metadata.Topology, 
 // Commit implements metadata.Committer.
 func (s *store) Commit(ctx context.Context, c *metadata.Commit) ([][]metadata.CommitResult, error) {
 	results, err := call(s, ctx, "commit", writes, func(ctx context.Context) ([][]metadata.CommitResult, error) {
-		results, err := s.db.Commit(ctx, c)
+		results, err := s.db.commit(ctx, s.at, c)
 		s.at.world.traceCommit(s.at, c, results)
 		return results, err
 	})
