@@ -52,8 +52,8 @@ func (m *Manager) Retire(ctx context.Context) (resume func()) {
 
 // HandOver ends leases and makes them over to their successors in one request,
 // and frees those that have none in another; each is given Config.RequestTimeout. It
-// waits for nothing that is done under them: callers drain first. The errors are in the order of the leases, and say what
-// became of each: a *HeldByOtherError names the successor that leads now;
+// waits for nothing that is done under them: callers drain first. The errors are in
+// the order of the leases, and say what became of each: a *HeldByOtherError names the successor that leads now;
 // ErrReleased: the lease is free; ErrTaken: it was another's already, or its
 // successor has ended; any other leaves it open. After these, asking for the lease
 // again finds out.

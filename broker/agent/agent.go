@@ -85,9 +85,10 @@ func (a *Agent) Self() metadata.Agent { return a.self }
 
 // Run keeps the agent among the living until ctx ends, and returns nil then: it
 // sends heartbeats, attends, watches for times in which the process stood still,
-// and finds out whether anybody reaches it. An error ends the agent: metadata.ErrSuperseded says that another
-// process runs under its id. In a drain that is the one that comes after it, and
-// no error: what is left to do is fenced by leases, not by the register.
+// and finds out whether anybody reaches it. An error ends the agent:
+// metadata.ErrSuperseded says that another process runs under its id. In a drain
+// that is the one that comes after it, and no error: what is left to do is fenced by
+// leases, not by the register.
 //
 // An agent that was buried and lives, since it was frozen or cut off, registers
 // again and goes on: it has lost its leases and nothing else.

@@ -114,6 +114,9 @@ type register struct {
 	verdict    metadata.Burial // of burials, from the challenge on if afterwards
 	afterwards bool
 	challenged bool
+	failures   int // so many burials fail after a challenge
+	challenges int
+	counted    []int // challenges before each burial that takes silence for evidence
 	asked      int
 	buried     chan metadata.Agent // who is not listed any more
 	doubted    chan struct{}       // has an element after a challenge
@@ -132,6 +135,7 @@ func (r *register) Challenge(context.Context, string, uuid.UUID) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.challenged = true
+	r.challenges++
 	select {
 	case r.doubted <- struct{}{}:
 	default:
@@ -139,7 +143,7 @@ func (r *register) Challenge(context.Context, string, uuid.UUID) error {
 	return nil
 }
 
-func (r *register) Bury(_ context.Context, id string, session uuid.UUID, _ time.Duration) (metadata.Burial, error) {
+func (r *register) Bury(_ context.Context, id string, session uuid.UUID, patience time.Duration) (metadata.Burial, error) {
 	if r.slow != nil {
 		<-r.slow
 		<-r.slow
@@ -147,6 +151,15 @@ func (r *register) Bury(_ context.Context, id string, session uuid.UUID, _ time.
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.asked++
+	if r.challenged && r.failures > 0 {
+		r.failures--
+		return metadata.NotBuried, metadata.ErrUnavailable
+	}
+	if silence := patience < time.Hour; silence {
+		r.counted = append(r.counted, r.challenges)
+	} else if r.verdict == metadata.BuriedMute {
+		return metadata.NotBuried, nil
+	}
 	if r.verdict == metadata.NotBuried || r.afterwards && !r.challenged {
 		return metadata.NotBuried, nil
 	}
@@ -244,6 +257,20 @@ func TestAPeerThatEndsIsBuriedOnTheStoresEvidence(t *testing.T) {
 	// Once: neither before the end nor after it.
 	if r.asked != 1 || r.challenged || count(t, reg, "streamhouse_peers_challenges_total") > 0 {
 		t.Errorf("asked %d times, challenged: %t", r.asked, r.challenged)
+	}
+}
+
+// While the store can't be asked, a peer can't answer either: its silence counts
+// from a challenge on that it could have answered.
+func TestAPeerIsChallengedAnewWhenTheStoreIsBack(t *testing.T) {
+	p, r := newPeer(t), &register{verdict: metadata.BuriedMute, afterwards: true, failures: 1}
+	watch(t, p, r)
+	p.answer(0, true)
+	<-r.buried
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !slices.Equal(r.counted, []int{2}) {
+		t.Errorf("silence was taken for evidence after %v challenges, want 2", r.counted)
 	}
 }
 
