@@ -44,9 +44,25 @@ func TestADeadAgentIsNoticed(t *testing.T) {
 }
 
 // An agent that is cut off from the database says so to the others, is buried,
-// and is an agent again when it is back.
+// and is an agent again when it is back: also where no connection breaks, and
+// nothing comes through any more.
 func TestAnAgentThatIsCutOffIsBuriedAndComesBack(t *testing.T) {
-	t.Parallel()
+	for name, cut := range map[string]struct{ off, heal func(*testdb.Proxy) }{
+		"refused": {func(p *testdb.Proxy) { p.Refuse(true); p.CloseAll() }, func(p *testdb.Proxy) { p.Refuse(false) }},
+		"silent": {
+			func(p *testdb.Proxy) { p.Pause(testdb.ToServer); p.Pause(testdb.ToClient) },
+			func(p *testdb.Proxy) { p.Resume(testdb.ToServer); p.Resume(testdb.ToClient) },
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			testCutOff(t, cut.off, cut.heal)
+		})
+	}
+}
+
+func testCutOff(t *testing.T, cut, heal func(*testdb.Proxy)) {
+	t.Helper()
 	s := sharedStores(t)
 	first := startIsolated(t, s, named("first"), lasting)
 	second := startAgent(t, s, named("second"), lasting)
@@ -54,12 +70,11 @@ func TestAnAgentThatIsCutOffIsBuriedAndComesBack(t *testing.T) {
 	tp := makeShared(w1, w2, "cut", 1)
 	mustProduce(w1, tp, 0, batchtest.Of("a"))
 	eventually(t, "all know each other", func() bool { return len(second.node.Topology.Snapshot().Agents()) == 2 })
-	first.database.Refuse(true)
-	first.database.CloseAll()
+	cut(first.database)
 	if p := produceUntilTaken(w2, tp, 0, batchtest.Of("b")); p.BaseOffset != 1 {
 		t.Errorf("at offset %d", p.BaseOffset)
 	}
-	first.database.Refuse(false)
+	heal(first.database)
 	eventually(t, "it is listed again", func() bool {
 		metadataOf(w2, tp.name)
 		_, ok := second.node.Topology.Snapshot().Agent("first")
