@@ -16,6 +16,9 @@ type Agent struct {
 	Port    int32     // advertised to clients
 	Zone    string    // availability zone; Kafka's rack; may be empty
 	Group   string    // agent group; may be empty
+	// PeerAddress is host:port at which other agents of the group reach this one's
+	// RPC (package broker/rpc); "" if it has none, as those of older releases.
+	PeerAddress string
 
 	// HeartbeatAge is how long ago the agent was last heard of, by the store's
 	// clock when it was read. Ignored by Register.

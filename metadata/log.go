@@ -35,6 +35,16 @@ type Watermarks struct {
 	LeaderID    string // agent id; "" if nobody leads
 }
 
+// Growth is news of one partition's log, as an agent that commits to it tells others.
+type Growth struct {
+	lease.Key
+	// Watermarks after the commit. LogStart is -1 where it is not known.
+	Watermarks Watermarks
+	// Extents are those that were committed, contiguous and up to Watermarks.High.
+	// None: there is something new, which the index knows.
+	Extents []Extent
+}
+
 // ReadRequest asks for the extents from an offset on.
 type ReadRequest struct {
 	lease.Key

@@ -274,6 +274,10 @@ func (m *measured) ClaimOrphans(ctx context.Context, ids []segment.ID) ([]segmen
 	})
 }
 
+func (m *measured) PeerSecret(ctx context.Context) ([]byte, error) {
+	return measure1(ctx, m, "PeerSecret", func(ctx context.Context) ([]byte, error) { return m.store.PeerSecret(ctx) })
+}
+
 func (m *measured) Prune(ctx context.Context) (int64, error) {
 	return measure1(ctx, m, "Prune", m.store.Prune)
 }

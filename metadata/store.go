@@ -20,6 +20,7 @@ type Store interface {
 	Objects
 	Pruner
 	Inspector
+	Peering
 	lease.Store
 
 	// Ping asks the database for a sign of life.

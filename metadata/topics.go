@@ -35,6 +35,9 @@ type Topology struct {
 	Shards    []Leader          // the same for coordinator shards
 	Configs   map[string]string // cluster-wide dynamic broker configs; always all
 	Resources []ResourceConfigs // what has configs besides topics and the cluster, changed since
+	// Sharing is how many agents are listed, of all agent groups. Everything else is of
+	// the store's own agent group alone.
+	Sharing int
 }
 
 // NewTopic asks for a topic. The caller makes the id (uuid v4, Kafka's ids are
@@ -44,6 +47,10 @@ type NewTopic struct {
 	Name       string
 	Partitions int32
 	Configs    map[string]string
+	// AgentGroup is the group of agents that serves the topic: names are unique within
+	// a group, and only its agents see the topic and are granted its leases. nil is the
+	// group of the store.
+	AgentGroup *string
 }
 
 // Topics creates and lists topics.
@@ -68,6 +75,9 @@ type Topics interface {
 type ConfigChange struct {
 	Values  map[string]*string
 	Replace bool
+	// AgentGroup, if not nil, moves a topic to that agent group: its leases end at
+	// once. ErrTopicExists if the group has a topic of that name.
+	AgentGroup *string
 }
 
 // Resource is something that has configs besides topics and the cluster: one

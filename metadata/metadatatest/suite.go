@@ -32,6 +32,7 @@ func Run(t *testing.T, open func(t testing.TB) (metadata.Store, Exec)) {
 		{"Configs", configTests},
 		{"Resources", resourceTests},
 		{"Topology", topologyTests},
+		{"Peering", peeringTests},
 		{"Commit", commitTests},
 		{"Retry", retryTests},
 		{"Idempotence", idempotenceTests},

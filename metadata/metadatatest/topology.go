@@ -31,6 +31,7 @@ func listed(in *metadata.Topology, id string) *metadata.Agent {
 func (e *env) newAgent() metadata.Agent {
 	return metadata.Agent{
 		ID: "agent-" + uuid.NewString(), Session: uuid.New(), Host: "10.1.2.3", Port: 9092, Zone: "us-east-1a", Group: "blue",
+		PeerAddress: "10.1.2.3:9645",
 	}
 }
 

@@ -12,10 +12,10 @@ import (
 func (s *Store) Register(ctx context.Context, a metadata.Agent) (nodeID int32, err error) {
 	now := s.d.Now()
 	known := Stmt{
-		SQL: `UPDATE agents SET session = $2, host = $3, port = $4, zone = $5, agent_group = $6,
+		SQL: `UPDATE agents SET session = $2, host = $3, port = $4, zone = $5, agent_group = $6, peer_address = $7,
 				started_at = ` + now + `, heartbeat_at = ` + now + `
 			WHERE agent_id = $1 RETURNING node_id`,
-		Args: []any{a.ID, a.Session[:], a.Host, a.Port, a.Zone, a.Group},
+		Args: []any{a.ID, a.Session[:], a.Host, a.Port, a.Zone, a.Group, a.PeerAddress},
 		Each: func(r Row) error { return r.Scan(&nodeID) },
 	}
 	err = s.tx(ctx, "register agent", func(tx Runner) error {

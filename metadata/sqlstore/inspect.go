@@ -20,7 +20,7 @@ func (s *Store) Sessions(ctx context.Context) ([]metadata.AgentSession, error) {
 	sessions := []metadata.AgentSession{}
 	now := s.d.Now()
 	err := s.read(ctx, "list agents", Stmt{
-		SQL: `SELECT agent_id, node_id, session, host, port, zone, agent_group, ` + now + ` - heartbeat_at, ` + now + ` - started_at
+		SQL: `SELECT agent_id, node_id, session, host, port, zone, agent_group, peer_address, ` + now + ` - heartbeat_at, ` + now + ` - started_at
 			FROM agents WHERE session IS NOT NULL ORDER BY node_id LIMIT $1`,
 		Args: []any{metadata.InspectRows},
 		Each: func(r Row) error {
@@ -29,7 +29,7 @@ func (s *Store) Sessions(ctx context.Context) ([]metadata.AgentSession, error) {
 				session     []byte
 				age, uptime int64
 			)
-			err := r.Scan(&a.ID, &a.NodeID, &session, &a.Host, &a.Port, &a.Zone, &a.Group, &age, &uptime)
+			err := r.Scan(&a.ID, &a.NodeID, &session, &a.Host, &a.Port, &a.Zone, &a.Group, &a.PeerAddress, &age, &uptime)
 			if err != nil {
 				return err
 			}

@@ -37,7 +37,7 @@ func (s *Store) Topology(ctx context.Context, since int64) (*metadata.Topology, 
 func (s *Store) clusterStmt(t *metadata.Topology) Stmt {
 	return Stmt{
 		SQL: `SELECT c.cluster_id, c.version, c.configs, coalesce(a.agent_id, ''), coalesce(a.node_id, 0), a.session,
-				coalesce(a.host, ''), coalesce(a.port, 0), coalesce(a.zone, ''), coalesce(a.agent_group, ''),
+				coalesce(a.host, ''), coalesce(a.port, 0), coalesce(a.zone, ''), coalesce(a.agent_group, ''), coalesce(a.peer_address, ''),
 				coalesce(` + s.d.Now() + ` - a.heartbeat_at, 0)
 			FROM cluster c LEFT JOIN agents a
 				ON a.session IS NOT NULL AND a.heartbeat_at > ` + s.d.Now() + ` - $1
@@ -51,7 +51,7 @@ func (s *Store) clusterStmt(t *metadata.Topology) Stmt {
 				age     int64
 			)
 			err := r.Scan(&t.ClusterID, &t.Version, &configs, &a.ID, &a.NodeID, &session,
-				&a.Host, &a.Port, &a.Zone, &a.Group, &age)
+				&a.Host, &a.Port, &a.Zone, &a.Group, &a.PeerAddress, &age)
 			if err != nil {
 				return err
 			}
@@ -63,6 +63,7 @@ func (s *Store) clusterStmt(t *metadata.Topology) Stmt {
 			}
 			a.HeartbeatAge = time.Duration(age) * time.Millisecond
 			t.Agents = append(t.Agents, a)
+			t.Sharing++
 			return nil
 		},
 	}
