@@ -86,8 +86,9 @@ type Observer interface {
 	// commits. object is the whole object the first time that something of it was
 	// committed; nil after that, and if the batches are inline or another agent
 	// has uploaded them. logStarts are the log start offsets of the extents'
-	// partitions, -1 where they are not known. All of it may be kept; object and
-	// extents must not be changed.
+	// partitions, -1 where they are not known. What another agent has committed
+	// here again, since it did not hear the answer, is shown again. All of it may
+	// be kept; object and extents must not be changed.
 	Committed(object []byte, extents []metadata.PartitionExtent, logStarts []int64)
 }
 
