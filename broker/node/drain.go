@@ -124,7 +124,7 @@ func (n *Node) handOverAll(ctx context.Context) error {
 // handOver hands leases over to the agents that would lead without this one.
 func (n *Node) handOver(ctx context.Context, reason lease.HandoverReason, leases []*lease.Lease) {
 	view := n.Topology.Snapshot()
-	to := func(k lease.Key) (string, bool) { return view.Successor(k, n.cfg.Self.ID) }
+	to := func(k lease.Key) (string, bool) { return view.Successor(k, n.cfg.Self) }
 	var partitions, shards []*lease.Lease
 	for _, l := range leases {
 		if metadata.IsShard(l.Key()) {

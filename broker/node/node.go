@@ -25,6 +25,7 @@ import (
 	"github.com/streamhouse/streamhouse/broker/peers"
 	"github.com/streamhouse/streamhouse/broker/prune"
 	"github.com/streamhouse/streamhouse/broker/topology"
+	"github.com/streamhouse/streamhouse/broker/zone"
 	"github.com/streamhouse/streamhouse/lease"
 	"github.com/streamhouse/streamhouse/metadata"
 	"github.com/streamhouse/streamhouse/protocol"
@@ -48,6 +49,8 @@ type Config struct {
 	Peers   peers.Config
 	Server  protocol.ServerConfig
 
+	// Zones are the subnets of clients whose zone is known by them.
+	Zones zone.Map
 	// Configs are Kafka's configs of the broker. What follows from Self is added.
 	Configs map[string]string
 	// LogDir is what clients are told of where the records are.
@@ -162,8 +165,8 @@ func (n *Node) assemble() error {
 	n.Peers = peers.New(cfg.Peers, self, n.Store, cluster{n.Topology}, peers.NewMetrics(reg), log)
 	n.Broker = broker.New(broker.Parts{
 		NodeID: self.NodeID, AgentID: self.ID, Store: n.Store, Topology: n.Topology, Partitions: n.table,
-		Reader: n.reader, Sessions: fetch.NewSessions(), Groups: n.groups,
-		LogDir: cfg.LogDir, Log: log, Level: n.env.Level, CutOff: n.cutOff, Peers: n.Peers,
+		Reader: n.reader, Sessions: fetch.NewSessions(), Groups: n.groups, Zones: zone.NewFinder(self.Zone, cfg.Zones),
+		LogDir: cfg.LogDir, Log: log, Level: n.env.Level, CutOff: n.cutOff, Peers: n.Peers, Reachable: n.reachable,
 	})
 	n.balance = balance.New(balance.Agent{
 		ID: self.ID, View: func() balance.View { return spread{n.Topology.Snapshot()} }, Leases: n.Leases,
