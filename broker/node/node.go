@@ -75,6 +75,7 @@ type Node struct {
 	Leases   *lease.Manager
 	Peers    *peers.Watcher
 	Broker   *broker.Broker
+	Writers  *balance.Writers
 
 	cfg     Config
 	env     Environment
@@ -163,8 +164,9 @@ func (n *Node) assemble() error {
 		Reader: n.reader, Sessions: fetch.NewSessions(), Groups: n.groups,
 		LogDir: cfg.LogDir, Log: log, Level: n.env.Level, CutOff: n.cutOff, Peers: n.Peers,
 	})
+	n.Writers = balance.NewWriters()
 	n.balance = balance.New(balance.Agent{
-		ID: self.ID, View: func() balance.View { return spread{n.Topology.Snapshot()} }, Leases: n.Leases,
+		ID: self.ID, Zone: self.Zone, Writers: n.Writers, View: func() balance.View { return spread{n.Topology.Snapshot()} }, Leases: n.Leases,
 		Bucket: bucket, Probe: n.env.Objects.Check, Isolated: n.Agent.Isolated(),
 		HandOver: n.handOver, Withdraw: n.withdraw, Return: n.comeBack, Log: log,
 	}, reg)

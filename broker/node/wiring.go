@@ -4,6 +4,8 @@ import (
 	"context"
 	"slices"
 
+	"github.com/google/uuid"
+
 	"github.com/streamhouse/streamhouse/broker/topology"
 	"github.com/streamhouse/streamhouse/lease"
 	"github.com/streamhouse/streamhouse/metadata"
@@ -40,6 +42,16 @@ func (s spread) Alive() []string {
 		}
 	}
 	return alive
+}
+
+func (s spread) StandIn(zone string, k lease.Key) (string, bool) {
+	var elsewhere []uuid.UUID
+	for _, a := range s.Agents() {
+		if a.Zone != zone || !s.Heard(a) {
+			elsewhere = append(elsewhere, a.Session)
+		}
+	}
+	return s.Without(elsewhere).Owner(k)
 }
 
 // doubt returns what is closed when it is known whether the holder of a lease is
