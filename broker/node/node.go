@@ -25,6 +25,7 @@ import (
 	"github.com/streamhouse/streamhouse/broker/peers"
 	"github.com/streamhouse/streamhouse/broker/prune"
 	"github.com/streamhouse/streamhouse/broker/topology"
+	"github.com/streamhouse/streamhouse/broker/traffic"
 	"github.com/streamhouse/streamhouse/lease"
 	"github.com/streamhouse/streamhouse/metadata"
 	"github.com/streamhouse/streamhouse/protocol"
@@ -47,6 +48,7 @@ type Config struct {
 	Objects objstore.Policy
 	Peers   peers.Config
 	Server  protocol.ServerConfig
+	Prices  traffic.Prices
 
 	// Configs are Kafka's configs of the broker. What follows from Self is added.
 	Configs map[string]string
@@ -76,6 +78,7 @@ type Node struct {
 	Peers    *peers.Watcher
 	Broker   *broker.Broker
 	Writers  *balance.Writers
+	Traffic  *traffic.Meter
 
 	cfg     Config
 	env     Environment
@@ -137,7 +140,8 @@ func (n *Node) assemble() error {
 	if err != nil {
 		return err
 	}
-	objects := objstore.WithPolicy(objstore.WithMetrics(n.env.Objects, objstore.NewMetrics(reg)), cfg.Objects)
+	requests := objstore.NewMetrics(reg)
+	objects := objstore.WithPolicy(objstore.WithMetrics(n.env.Objects, requests), cfg.Objects)
 	n.Leases = lease.NewManager(n.Store, self.ID, cfg.Lease, lease.NewMetrics(reg), log)
 	n.reader = fetch.New(cfg.Fetch, n.Store, objects, leads{n.Leases}, fetch.NewMetrics(reg), log)
 	n.Topology = topology.NewWatcher(topology.Config{
@@ -147,6 +151,7 @@ func (n *Node) assemble() error {
 			n.Leases.Forget(topic)
 		},
 	}, n.Agent.Listed(n.Store), log)
+	n.Traffic = n.newMeter(requests)
 	bucket := balance.NewBucket(objects)
 	n.pool = ingest.NewPool(cfg.Flush, ingest.Environment{
 		AgentID: self.ID, Session: self.Session, Leases: n.Leases, Objects: bucket,
@@ -174,7 +179,9 @@ func (n *Node) assemble() error {
 	if err != nil {
 		return err
 	}
-	n.server = protocol.NewServer(cfg.Server, router, protocol.NewMetrics(reg), log)
+	server := cfg.Server
+	server.Observe = n.served
+	n.server = protocol.NewServer(server, router, protocol.NewMetrics(reg), log)
 	return nil
 }
 
@@ -221,6 +228,7 @@ func (n *Node) Run(ctx context.Context, leave <-chan struct{}) error {
 		func() error { return n.prune.Run(serving) },
 		func() error { defer close(settled); return n.balance.Run(spreading) },
 		func() error { return n.Peers.Run(waiting) },
+		func() error { return n.Traffic.Run(serving) },
 		func() error { return n.server.Serve(serving, n.env.Listener) },
 	} {
 		parts.Go(run)

@@ -29,8 +29,8 @@ type Config struct {
 	Zone string
 	// Zones are told apart, besides those of agents.
 	Zones []string
-	// ZoneOf says where a client is. It is asked once a request.
-	ZoneOf func(clientID string, addr net.Addr) string
+	// ZoneOf says where a client is, as zone.Finder does. It is asked once a request.
+	ZoneOf func(clientID string, addr net.Addr) (zone string, known bool)
 	// Agents has the zone of each agent that is alive, this one included.
 	Agents func() []string
 	// Requests is how many of the object store's requests were answered since the
@@ -74,7 +74,8 @@ func New(cfg Config, reg prometheus.Registerer) *Meter {
 // Served counts a request of a client that was answered: bytes in and out, and
 // whether it was a Produce.
 func (m *Meter) Served(clientID string, addr net.Addr, in, out int, produce bool) {
-	l := m.link(m.cfg.ZoneOf(clientID, addr))
+	zone, _ := m.cfg.ZoneOf(clientID, addr)
+	l := m.link(zone)
 	l.clientIn.Add(int64(in))
 	l.clientOut.Add(int64(out))
 	if produce {

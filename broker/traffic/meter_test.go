@@ -34,7 +34,7 @@ func newRig(own string) *rig {
 	r.agents.Store([]string{"a", "a", "b", "b", "c", "c"})
 	r.Meter = New(Config{
 		Zone: own, Zones: []string{"d"},
-		ZoneOf:   func(clientID string, _ net.Addr) string { return clientID },
+		ZoneOf:   func(clientID string, _ net.Addr) (string, bool) { return clientID, true },
 		Agents:   func() []string { return r.agents.Load().([]string) },
 		Requests: func(operation string) int64 { return r.requests[operation] },
 		Prices:   DefaultPrices(),
