@@ -87,7 +87,7 @@ func defaultSettings() *Settings {
 	}
 	leases := lease.DefaultConfig()
 	flush := ingest.DefaultConfig()
-	flush.PutsPerSecond, flush.PutBurst, flush.InlineBytesPerSecond = 0, 0, 0 // resolveBudgets
+	flush.PutsPerSecond, flush.PutBurst, flush.InlineBytesPerSecond, flush.InlineMaxBytes = 0, 0, 0, -1 // resolveBudgets
 	return &Settings{
 		AgentID:           id,
 		Address:           "127.0.0.1:9092",
@@ -143,7 +143,7 @@ func settingsTable(s *Settings) []setting {
 		{"flush.commit_spacing", duration(&f.CommitSpacing), "Time from one commit to the next for each other agent that shares the metadata store, under steady load of many producers. It bounds what all agents together ask of the database: by default about 70 commits a second. An agent alone does not wait, nor does a producer that has nobody to wait for; 0 switches that off."},
 		{"flush.max_uploads", integer(&f.MaxUploads), "Uploads that run at a time."},
 		{"flush.upload_timeout", duration(&f.UploadTimeout), "The longest time of one upload, its retries included."},
-		{"flush.inline_max_bytes", size(&f.InlineMaxBytes), "The largest flush that is kept in the metadata store instead of an object; 0 switches that off."},
+		{"flush.inline_max_bytes", sizeOrAuto(&f.InlineMaxBytes), "The largest flush that is kept in the metadata store instead of an object; 0 switches that off. auto is 16 KiB, and 0 for an agent with an availability_zone on PostgreSQL, which may be in another zone."},
 		{"flush.inline_bytes_per_second", float(&f.InlineBytesPerSecond), "Budget of bytes kept in the metadata store, on average. While it lasts, small flushes are answered without an upload. 0 is what suits the store: 256 KiB for PostgreSQL, 16 MiB for SQLite."},
 		{"flush.inline_burst", float(&f.InlineBurst), "Bytes that may be kept there at once after a quiet time."},
 		{"flush.max_buffered_bytes", size(&f.MaxBufferedBytes), "Bytes of batches that may be buffered or on their way to the stores. More are refused with a retriable error."},
@@ -216,8 +216,9 @@ func (s *Settings) resolveStores() error {
 // PUT is billed, and bytes in a database that others share should be few; in a
 // folder and in a file of one's own neither costs anything but the disk's time.
 func (s *Settings) resolveBudgets() error {
-	local := ingest.Config{PutsPerSecond: 100, PutBurst: 200, InlineBytesPerSecond: 16 << 20}
-	puts, inline := ingest.DefaultConfig(), ingest.DefaultConfig()
+	standard := ingest.DefaultConfig()
+	local := ingest.Config{PutsPerSecond: 100, PutBurst: 200, InlineBytesPerSecond: 16 << 20, InlineMaxBytes: standard.InlineMaxBytes}
+	puts, inline := standard, standard
 	if strings.HasPrefix(s.ObjectURL, "file://") {
 		puts = local
 	}
@@ -228,6 +229,12 @@ func (s *Settings) resolveBudgets() error {
 	f.PutsPerSecond = cmp.Or(f.PutsPerSecond, puts.PutsPerSecond)
 	f.PutBurst = cmp.Or(f.PutBurst, puts.PutBurst)
 	f.InlineBytesPerSecond = cmp.Or(f.InlineBytesPerSecond, inline.InlineBytesPerSecond)
+	if f.InlineMaxBytes < 0 {
+		f.InlineMaxBytes = inline.InlineMaxBytes
+		if s.postgres() && s.AvailabilityZone != "" {
+			f.InlineMaxBytes = 0
+		}
+	}
 	return nil
 }
 
