@@ -15,6 +15,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/streamhouse/streamhouse/lease"
+	"github.com/streamhouse/streamhouse/metadata"
 )
 
 // cluster is a model of agents in zones, of the one lease that they have, and of its
@@ -285,6 +286,23 @@ func TestWritersDecayAndAreForgotten(t *testing.T) {
 	}
 	if n := known(); n != 0 {
 		t.Errorf("%d keys are left", n)
+	}
+}
+
+func TestRelayedCommitsAreWritten(t *testing.T) {
+	w := NewWriters()
+	batch := func(partition, length int32) metadata.CommitBatch {
+		return metadata.CommitBatch{Key: lease.Key{Partition: partition}, Length: length}
+	}
+	w.Relayed("b", &metadata.Commit{Objects: []metadata.CommitObject{
+		{Batches: []metadata.CommitBatch{batch(1, 100), batch(2, 10)}},
+		{Batches: []metadata.CommitBatch{batch(1, 200)}},
+	}})
+	for partition, want := range map[int32]float64{1: 300, 2: 10} {
+		got := w.tally(0, lease.Key{Partition: partition}, "a") // as of before the commit: nothing has decayed
+		if got != (tally{total: want, zone: "b", most: want}) {
+			t.Errorf("partition %d: %+v", partition, got)
+		}
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/streamhouse/streamhouse/lease"
+	"github.com/streamhouse/streamhouse/metadata"
 )
 
 const (
@@ -52,9 +53,19 @@ func NewWriters() *Writers {
 	return w
 }
 
-// Wrote takes in that writers of a zone have a number of bytes written to a key: as
-// clients of this agent, or by way of another one.
+// Wrote takes in that clients of this agent, in a zone, have a number of bytes written
+// to a key.
 func (w *Writers) Wrote(k lease.Key, zone string, bytes int) { w.wrote(w.now(), k, zone, bytes) }
+
+// Relayed takes in what an agent of a zone has this one commit.
+func (w *Writers) Relayed(zone string, c *metadata.Commit) {
+	now := w.now()
+	for i := range c.Objects {
+		for _, b := range c.Objects[i].Batches {
+			w.wrote(now, b.Key, zone, int(b.Length))
+		}
+	}
+}
 
 // now is the instant: the time since the memory was made.
 func (w *Writers) now() time.Duration { return time.Since(w.start) }

@@ -165,7 +165,7 @@ func (n *Node) assemble() error {
 	n.prune = prune.New(n.Store, reg, log)
 	n.Peers = peers.New(cfg.Peers, self, n.Store, cluster{n.Topology}, peers.NewMetrics(reg), log)
 	n.Broker = broker.New(broker.Parts{
-		NodeID: self.NodeID, AgentID: self.ID, Store: n.Store, Topology: n.Topology, Partitions: n.table,
+		NodeID: self.NodeID, AgentID: self.ID, Store: n.Store, Topology: n.Topology, Partitions: n.table, Wrote: n.wrote,
 		Reader: n.reader, Sessions: fetch.NewSessions(), Groups: n.groups,
 		LogDir: cfg.LogDir, Log: log, Level: n.env.Level, CutOff: n.cutOff, Peers: n.Peers,
 	})

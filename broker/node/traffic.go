@@ -5,6 +5,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/streamhouse/streamhouse/broker/partition"
 	"github.com/streamhouse/streamhouse/broker/traffic"
 	"github.com/streamhouse/streamhouse/protocol"
 	"github.com/streamhouse/streamhouse/segment/objstore"
@@ -12,12 +13,14 @@ import (
 
 // newMeter makes the meter of the agent's traffic.
 func (n *Node) newMeter(requests *objstore.Metrics) *traffic.Meter {
-	zone := n.cfg.Self.Zone
 	return traffic.New(traffic.Config{
-		Zone: zone, ZoneOf: func(string, net.Addr) (string, bool) { return zone, false },
+		Zone: n.cfg.Self.Zone, ZoneOf: n.zoneOf,
 		Agents: n.zonesAlive, Requests: requests.Answered, Prices: n.cfg.Prices,
 	}, n.env.Registry)
 }
+
+// zoneOf is where a client is: nothing is known of it but that it came here.
+func (n *Node) zoneOf(string, net.Addr) (zone string, known bool) { return n.cfg.Self.Zone, false }
 
 // zonesAlive has the zone of each agent that is heard of.
 func (n *Node) zonesAlive() (zones []string) {
@@ -33,4 +36,12 @@ func (n *Node) zonesAlive() (zones []string) {
 // served counts a request of a client.
 func (n *Node) served(req *protocol.Request, in, out int) {
 	n.Traffic.Served(req.ClientID, req.Conn.RemoteAddr, in, out, req.Key == kmsg.Produce.Int16())
+}
+
+// wrote takes in what a client appends.
+func (n *Node) wrote(req *protocol.Request, appends []partition.Append) {
+	zone, _ := n.zoneOf(req.ClientID, req.Conn.RemoteAddr)
+	for i := range appends {
+		n.Writers.Wrote(appends[i].Key, zone, len(appends[i].Batch.Batch))
+	}
 }
