@@ -84,10 +84,10 @@ func (m *Meter) Served(clientID string, addr net.Addr, in, out int, produce bool
 }
 
 // Exchanged counts bytes from and to agents of a zone.
-func (m *Meter) Exchanged(zone string, in, out int) {
+func (m *Meter) Exchanged(zone string, in, out int64) {
 	l := m.link(zone)
-	l.peerIn.Add(int64(in))
-	l.peerOut.Add(int64(out))
+	l.peerIn.Add(in)
+	l.peerOut.Add(out)
 }
 
 func (m *Meter) link(zone string) *link {

@@ -226,3 +226,13 @@ func TestCountingAllocatesNothing(t *testing.T) {
 		t.Errorf("%v allocations", n)
 	}
 }
+
+func BenchmarkServed(b *testing.B) {
+	r := newRig("a")
+	b.ReportAllocs()
+	b.RunParallel(func(p *testing.PB) {
+		for p.Next() {
+			r.Served("b", nil, 1000, 100, true)
+		}
+	})
+}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"net/http"
+	"reflect"
 	"regexp"
 	"strings"
 	"testing"
@@ -72,4 +73,24 @@ func TestPricesAreOfTheStore(t *testing.T) {
 			t.Errorf("%s (-want +got):\n%s", url, diff)
 		}
 	}
+}
+
+// TestCostsTellOfFields finds the fields of /cost in the manual.
+func TestCostsTellOfFields(t *testing.T) {
+	page := read(t, "docs/COSTS.md")
+	var look func(reflect.Type)
+	look = func(of reflect.Type) {
+		switch of.Kind() {
+		case reflect.Slice:
+			look(of.Elem())
+		case reflect.Struct:
+			for field := range of.Fields() {
+				if name := field.Tag.Get("json"); !strings.Contains(page, name) || name == "" {
+					t.Errorf("the manual does not tell of %s (%s of %s)", name, field.Name, of)
+				}
+				look(field.Type)
+			}
+		}
+	}
+	look(reflect.TypeFor[traffic.Report]())
 }
