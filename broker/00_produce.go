@@ -69,6 +69,9 @@ func (b *Broker) produce(ctx context.Context, req *protocol.Request) protocol.Re
 			stages = append(stages, s)
 		}
 	}
+	if b.Wrote != nil {
+		b.Wrote(req, appends)
+	}
 	detach(appends, req.Size)
 	pending := b.Partitions.Append(appends)
 	timeout := produceTimeout(r.TimeoutMillis)

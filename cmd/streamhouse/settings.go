@@ -22,6 +22,7 @@ import (
 	"github.com/streamhouse/streamhouse/broker/ingest"
 	"github.com/streamhouse/streamhouse/broker/node"
 	"github.com/streamhouse/streamhouse/broker/peers"
+	"github.com/streamhouse/streamhouse/broker/traffic"
 	"github.com/streamhouse/streamhouse/lease"
 	"github.com/streamhouse/streamhouse/metadata"
 	"github.com/streamhouse/streamhouse/metadata/sqlite"
@@ -54,6 +55,7 @@ type Settings struct {
 	Cache CacheSettings
 	Kafka KafkaSettings
 	Log   LogSettings
+	Cost  traffic.Prices
 }
 
 // CacheSettings are those of the read path.
@@ -102,7 +104,8 @@ func defaultSettings() *Settings {
 			AutoCreateTopics: true, MaxRequestBytes: 100 << 20, MaxRequestMemory: 256 << 20, MaxConnections: 10_000,
 			Configs: map[string]string{},
 		},
-		Log: LogSettings{Level: "info", Format: "text"},
+		Log:  LogSettings{Level: "info", Format: "text"},
+		Cost: traffic.DefaultPrices(),
 	}
 }
 
@@ -120,7 +123,7 @@ func settingsTable(s *Settings) []setting {
 		{"agent_id", text(&s.AgentID), "Name of this agent, unique among those that share a metadata store, and the same after a restart: then the agent has its leases back at once. The default is the host's name."},
 		{"address", text(&s.Address), "Where the Kafka listener listens: host:port. An empty host is every interface."},
 		{"advertised_address", text(&s.AdvertisedAddress), "host:port that clients are told to connect to. The default is the address, with the host's name where that is every interface."},
-		{"admin_address", text(&s.AdminAddress), "Where /metrics, /healthz, /readyz, /agents, /leases and /debug/pprof listen. Keep it private."},
+		{"admin_address", text(&s.AdminAddress), "Where /metrics, /healthz, /readyz, /agents, /leases, /cost and /debug/pprof listen. Keep it private."},
 		{"availability_zone", text(&s.AvailabilityZone), "Zone in which this agent runs; clients see it as the broker's rack."},
 		{"agent_group", text(&s.AgentGroup), "Group of agents to which this one belongs: it serves the topics of that group, and nothing of others is there. Up to 64 characters of a-z, A-Z, 0-9, '.', '_' and '-'. The default group has no name."},
 		{"cluster", text(&s.Cluster), clusterDoc},
@@ -162,6 +165,7 @@ func settingsTable(s *Settings) []setting {
 		key := "kafka." + strings.ReplaceAll(d.Name, ".", "_")
 		table = append(table, setting{key, &kafkaConfig{d, s.Kafka.Configs}, d.Doc})
 	}
+	table = append(table, costSettings(s)...)
 	return append(table, []setting{
 		{"log.level", choice(&s.Log.Level, "debug", "info", "warn", "error"), "Least level that is logged: debug, info, warn or error."},
 		{"log.format", choice(&s.Log.Format, "text", "json"), "Format of the log, on standard error: text or json."},
@@ -174,7 +178,7 @@ func (s *Settings) resolve() error {
 	if n := len(s.AgentID); n == 0 || n > segment.MaxAgentIDLength || !utf8.ValidString(s.AgentID) {
 		return fmt.Errorf("agent_id must be 1 to %d bytes of text", segment.MaxAgentIDLength)
 	}
-	for _, check := range []func() error{s.resolveStores, s.resolveBudgets, s.checkAddresses, s.checkTimes, s.checkLimits, s.checkCluster} {
+	for _, check := range []func() error{s.resolveStores, s.resolveBudgets, s.checkAddresses, s.checkTimes, s.checkLimits, s.checkCluster, s.checkPrices} {
 		if err := check(); err != nil {
 			return err
 		}
@@ -318,7 +322,7 @@ func (s *Settings) nodeConfig(session uuid.UUID, host string, port int32) node.C
 		Self:  metadata.Agent{ID: s.AgentID, Session: session, Host: host, Port: port, Zone: s.AvailabilityZone, Group: s.AgentGroup},
 		Lease: s.leaseConfig(), TopologyInterval: s.TopologyInterval, ShutdownTimeout: s.ShutdownTimeout,
 		Flush: s.Flush, Fetch: s.fetchConfig(debug.SetMemoryLimit(-1)), Objects: objstore.DefaultPolicy(),
-		Peers: peers.DefaultConfig(), Server: s.serverConfig(),
+		Peers: peers.DefaultConfig(), Server: s.serverConfig(), Prices: s.prices(),
 		Configs: s.brokerConfigs(), LogDir: withoutQuery(s.ObjectURL),
 	}
 }
