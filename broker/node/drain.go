@@ -126,7 +126,7 @@ func (n *Node) handOverAll(ctx context.Context) error {
 func (n *Node) handOver(ctx context.Context, reason lease.HandoverReason, leases []*lease.Lease, to lease.Successor) {
 	if to == nil {
 		view := n.Topology.Snapshot()
-		to = func(k lease.Key) (string, bool) { return view.Successor(k, n.cfg.Self.ID) }
+		to = func(k lease.Key) (string, bool) { return view.Successor(k, n.cfg.Self) }
 	}
 	var partitions, shards []*lease.Lease
 	for _, l := range leases {

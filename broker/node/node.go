@@ -26,6 +26,7 @@ import (
 	"github.com/streamhouse/streamhouse/broker/prune"
 	"github.com/streamhouse/streamhouse/broker/topology"
 	"github.com/streamhouse/streamhouse/broker/traffic"
+	"github.com/streamhouse/streamhouse/broker/zone"
 	"github.com/streamhouse/streamhouse/lease"
 	"github.com/streamhouse/streamhouse/metadata"
 	"github.com/streamhouse/streamhouse/protocol"
@@ -50,6 +51,8 @@ type Config struct {
 	Server  protocol.ServerConfig
 	Prices  traffic.Prices
 
+	// Zones are the subnets of clients whose zone is known by them.
+	Zones zone.Map
 	// Configs are Kafka's configs of the broker. What follows from Self is added.
 	Configs map[string]string
 	// LogDir is what clients are told of where the records are.
@@ -90,6 +93,7 @@ type Node struct {
 	reader  *fetch.Reader
 	groups  *group.Coordinator
 	prune   *prune.Loop
+	zones   *zone.Finder
 	balance *balance.Loop
 	server  *protocol.Server
 }
@@ -151,6 +155,7 @@ func (n *Node) assemble() error {
 			n.Leases.Forget(topic)
 		},
 	}, n.Agent.Listed(n.Store), log)
+	n.zones = zone.NewFinder(self.Zone, cfg.Zones)
 	n.Traffic = n.newMeter(requests)
 	bucket := balance.NewBucket(objects)
 	n.pool = ingest.NewPool(cfg.Flush, ingest.Environment{
@@ -161,13 +166,15 @@ func (n *Node) assemble() error {
 	appends := partition.DefaultConfig()
 	appends.Doubt = n.doubt
 	n.table = partition.NewTable(appends, n.Leases, n.pool)
-	n.groups = group.NewCoordinator(n.Store, n.Leases, broker.GroupView(n.Topology), self.ID, group.NewConfig(static), group.NewMetrics(reg), log)
+	groups := group.NewConfig(static)
+	groups.AgentGroup = self.Group
+	n.groups = group.NewCoordinator(n.Store, n.Leases, broker.GroupView(n.Topology), self.ID, groups, group.NewMetrics(reg), log)
 	n.prune = prune.New(n.Store, reg, log)
 	n.Peers = peers.New(cfg.Peers, self, n.Store, cluster{n.Topology}, peers.NewMetrics(reg), log)
 	n.Broker = broker.New(broker.Parts{
 		NodeID: self.NodeID, AgentID: self.ID, Store: n.Store, Topology: n.Topology, Partitions: n.table, Wrote: n.wrote,
-		Reader: n.reader, Sessions: fetch.NewSessions(), Groups: n.groups,
-		LogDir: cfg.LogDir, Log: log, Level: n.env.Level, CutOff: n.cutOff, Peers: n.Peers,
+		Reader: n.reader, Sessions: fetch.NewSessions(), Groups: n.groups, Zones: n.zones,
+		LogDir: cfg.LogDir, Log: log, Level: n.env.Level, CutOff: n.cutOff, Peers: n.Peers, Reachable: n.reachable,
 	})
 	n.Writers = balance.NewWriters()
 	n.balance = balance.New(balance.Agent{

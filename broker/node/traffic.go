@@ -1,8 +1,6 @@
 package node
 
 import (
-	"net"
-
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/streamhouse/streamhouse/broker/partition"
@@ -14,13 +12,10 @@ import (
 // newMeter makes the meter of the agent's traffic.
 func (n *Node) newMeter(requests *objstore.Metrics) *traffic.Meter {
 	return traffic.New(traffic.Config{
-		Zone: n.cfg.Self.Zone, ZoneOf: n.zoneOf,
+		Zone: n.cfg.Self.Zone, ZoneOf: n.zones.Of,
 		Agents: n.zonesAlive, Requests: requests.Answered, Prices: n.cfg.Prices,
 	}, n.env.Registry)
 }
-
-// zoneOf is where a client is: nothing is known of it but that it came here.
-func (n *Node) zoneOf(string, net.Addr) (zone string, known bool) { return n.cfg.Self.Zone, false }
 
 // zonesAlive has the zone of each agent that is heard of.
 func (n *Node) zonesAlive() (zones []string) {
@@ -40,7 +35,7 @@ func (n *Node) served(req *protocol.Request, in, out int) {
 
 // wrote takes in what a client appends.
 func (n *Node) wrote(req *protocol.Request, appends []partition.Append) {
-	zone, _ := n.zoneOf(req.ClientID, req.Conn.RemoteAddr)
+	zone, _ := n.zones.Of(req.ClientID, req.Conn.RemoteAddr)
 	for i := range appends {
 		n.Writers.Wrote(appends[i].Key, zone, len(appends[i].Batch.Batch))
 	}

@@ -4,8 +4,6 @@ import (
 	"context"
 	"slices"
 
-	"github.com/google/uuid"
-
 	"github.com/streamhouse/streamhouse/broker/topology"
 	"github.com/streamhouse/streamhouse/lease"
 	"github.com/streamhouse/streamhouse/metadata"
@@ -44,16 +42,6 @@ func (s spread) Alive() []string {
 	return alive
 }
 
-func (s spread) StandIn(zone string, k lease.Key) (string, bool) {
-	var elsewhere []uuid.UUID
-	for _, a := range s.Agents() {
-		if a.Zone != zone || !s.Heard(a) {
-			elsewhere = append(elsewhere, a.Session)
-		}
-	}
-	return s.Without(elsewhere).Owner(k)
-}
-
 // doubt returns what is closed when it is known whether the holder of a lease is
 // dead; nil if it is not suspected.
 func (n *Node) doubt(k lease.Key) <-chan struct{} {
@@ -65,6 +53,13 @@ func (n *Node) doubt(k lease.Key) <-chan struct{} {
 		return decided
 	}
 	return nil
+}
+
+// reachable says whether another agent takes appends of this one: none does that has
+// no address for it.
+func (n *Node) reachable(agentID string) bool {
+	a, ok := n.Topology.Snapshot().Agent(agentID)
+	return ok && a.PeerAddress != ""
 }
 
 // withdraw has clients sent to the other agents: this one is alive and of no use.

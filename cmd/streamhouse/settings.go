@@ -41,6 +41,7 @@ type Settings struct {
 	AdminAddress      string
 	AvailabilityZone  string
 	AgentGroup        string
+	Cluster           string
 	MultiAgent        bool
 	DataDir           string
 	MetadataURL       string
@@ -124,7 +125,8 @@ func settingsTable(s *Settings) []setting {
 		{"advertised_address", text(&s.AdvertisedAddress), "host:port that clients are told to connect to. The default is the address, with the host's name where that is every interface."},
 		{"admin_address", text(&s.AdminAddress), "Where /metrics, /healthz, /readyz, /agents, /leases, /cost and /debug/pprof listen. Keep it private."},
 		{"availability_zone", text(&s.AvailabilityZone), "Zone in which this agent runs; clients see it as the broker's rack."},
-		{"agent_group", text(&s.AgentGroup), "Group of agents to which this one belongs. It is registered with the agent; nothing depends on it yet."},
+		{"agent_group", text(&s.AgentGroup), "Group of agents to which this one belongs: it serves the topics of that group, and nothing of others is there. Up to 64 characters of a-z, A-Z, 0-9, '.', '_' and '-'. The default group has no name."},
+		{"cluster", text(&s.Cluster), clusterDoc},
 		{"multi_agent", boolean(&s.MultiAgent), "State that other agents share the stores, and refuse to start on stores that they cannot share: it takes PostgreSQL and S3."},
 		{"data_dir", text(&s.DataDir), "Folder of the embedded stores, used where metadata_url or object_url is not set."},
 		{"metadata_url", secretURL(&s.MetadataURL), "Metadata store: postgres://user:password@host/database, or sqlite:///path. The default is SQLite in data_dir. Parameters of libpq, such as sslmode, may follow a ?. PGPASSWORD and PGPASSFILE in the environment keep the password out."},
@@ -176,7 +178,7 @@ func (s *Settings) resolve() error {
 	if n := len(s.AgentID); n == 0 || n > segment.MaxAgentIDLength || !utf8.ValidString(s.AgentID) {
 		return fmt.Errorf("agent_id must be 1 to %d bytes of text", segment.MaxAgentIDLength)
 	}
-	for _, check := range []func() error{s.resolveStores, s.resolveBudgets, s.checkAddresses, s.checkTimes, s.checkLimits, s.checkPrices} {
+	for _, check := range []func() error{s.resolveStores, s.resolveBudgets, s.checkAddresses, s.checkTimes, s.checkLimits, s.checkCluster, s.checkPrices} {
 		if err := check(); err != nil {
 			return err
 		}
