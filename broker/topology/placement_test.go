@@ -156,7 +156,7 @@ func TestAgentsOfZones(t *testing.T) {
 		}
 	}
 	// Coordinators are among them, and one of them is as good as a spare agent.
-	shards := []metadata.Leader{leader(metadata.GroupShardKey(metadata.DefaultAgentGroup, metadata.DefaultAgentGroup, 0), 4, 1), leader(metadata.GroupShardKey(1), 2, 1), leader(metadata.GroupShardKey(2), 7, 1)}
+	shards := []metadata.Leader{leader(metadata.GroupShardKey(metadata.DefaultAgentGroup, 0), 4, 1), leader(metadata.GroupShardKey(metadata.DefaultAgentGroup, 1), 2, 1), leader(metadata.GroupShardKey(metadata.DefaultAgentGroup, 2), 7, 1)}
 	s = viewOf(t, metadata.Topology{Agents: agents, Shards: shards})
 	if got := told(s, "a"); !slices.Equal(got, []int32{2, 3, 4}) {
 		t.Errorf("with a coordinator in another zone: %v", got)
