@@ -80,16 +80,6 @@ func (n *Node) handlers() rpc.Handlers {
 
 // commitFor commits what another agent has taken in for this one.
 func (n *Node) commitFor(ctx context.Context, from metadata.Agent, c *metadata.Commit) ([][]metadata.CommitResult, error) {
-	results, err := n.pool.Commit(ctx, c)
-	if err != nil {
-		return nil, err
-	}
-	for i, o := range c.Objects {
-		for j := range o.Batches {
-			if b := &o.Batches[j]; results[i][j].Outcome == metadata.Committed {
-				n.Writers.Wrote(b.Key, from.Zone, int(b.Length))
-			}
-		}
-	}
-	return results, nil
+	n.Writers.Relayed(from.Zone, c)
+	return n.pool.Commit(ctx, c)
 }
