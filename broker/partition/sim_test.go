@@ -306,6 +306,7 @@ func TestAgentsInMemory(t *testing.T) {
 }
 
 func TestAgentsOnSQLiteAndDirectory(t *testing.T) {
+	t.Parallel() // it waits more than it works
 	folder := t.TempDir()
 	store, err := sqlite.Open(t.Context(), filepath.Join(folder, "metadata.db"))
 	if err != nil {
@@ -322,6 +323,7 @@ func TestAgentsOnSQLiteAndDirectory(t *testing.T) {
 }
 
 func TestAgentsOnPostgres(t *testing.T) {
+	t.Parallel() // it waits more than it works
 	store, err := postgres.Open(t.Context(), testdb.Postgres(t), postgres.Options{AgentID: "test", Session: uuid.New(), AllowUnsafe: true})
 	if err != nil {
 		t.Fatal(err)

@@ -185,7 +185,7 @@ func zoned(unit time.Duration) nodeConfig {
 }
 
 func TestZonesInMemory(t *testing.T) {
-	for seed := range uint64(15) {
+	for seed := range uint64(10) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				store := ingesttest.NewStore()
@@ -280,6 +280,7 @@ func TestZonesCatchMistakes(t *testing.T) {
 }
 
 func TestZonesOnSQLiteAndDirectory(t *testing.T) {
+	t.Parallel() // it waits more than it works
 	folder := t.TempDir()
 	store, err := sqlite.Open(t.Context(), filepath.Join(folder, "metadata.db"))
 	if err != nil {
@@ -296,6 +297,7 @@ func TestZonesOnSQLiteAndDirectory(t *testing.T) {
 }
 
 func TestZonesOnPostgres(t *testing.T) {
+	t.Parallel() // it waits more than it works
 	store, err := postgres.Open(t.Context(), testdb.Postgres(t), postgres.Options{AgentID: "test", Session: uuid.New(), AllowUnsafe: true})
 	if err != nil {
 		t.Fatal(err)
