@@ -336,19 +336,25 @@ func TestInlineCommitsElsewhereArePolledAtOnce(t *testing.T) {
 		if took := time.Since(began); took != 0 || p.leader.index.check(t, key(0), 1, long.results[0].Records) != 2 {
 			t.Errorf("answered after %v", took)
 		}
+		time.Sleep(time.Second)
+		p.leader.inlineHere(of(key(0), "c")) // while nobody waits
+		synctest.Wait()
+		if long = p.other.poll(t.Context(), patient, at(key(0), 2)); !long.done() {
+			t.Error("who comes behind an inline commit has to wait")
+		}
 		p.followed(t, key(0))
 		statements := p.leader.index.statements()
 		var group sync.WaitGroup
 		for range 5 {
 			group.Go(func() {
-				for next := int64(2); next < 102; {
+				for next := int64(3); next < 103; {
 					next = p.leader.index.check(t, key(0), next, p.other.fetch(key(0), next, patient).Records)
 				}
 			})
 		}
 		for range 100 {
 			time.Sleep(10 * time.Millisecond)
-			p.leader.inlineHere(of(key(0), "c"))
+			p.leader.inlineHere(of(key(0), "d"))
 		}
 		group.Wait()
 		if n := p.leader.index.statements() - statements; n > 25 {
