@@ -274,7 +274,7 @@ func (p *pursuit) follower(agentID string) *follower {
 		err := p.r.cfg.Peers.Follow(ctx, agentID, f)
 		f.end()
 		if ctx.Err() == nil {
-			p.r.log.Warn("another agent does not tell of its commits any more: the metadata store is asked instead",
+			p.r.log.Info("another agent does not tell of its commits any more: the metadata store is asked instead",
 				"agent", agentID, "error", err)
 		}
 	})
