@@ -80,7 +80,7 @@ type span struct {
 }
 
 func spanOf(e *metadata.Extent, from, to int64) span {
-	return span{e.Object, e.ObjectSize, e.Position + from, e.Position + to}
+	return span{segment.Object(e.Object), e.ObjectSize, e.Position + from, e.Position + to}
 }
 
 // inline says whether the extent carries its bytes itself.
@@ -88,7 +88,7 @@ func inline(e *metadata.Extent) bool { return e.Object == uuid.Nil }
 
 // put caches an object that was written here, without copying it.
 func (b *blocks) put(id segment.ID, object []byte) {
-	p := &piece{object: id, count: b.blocksOf(int64(len(object))), done: make(chan struct{}), data: object}
+	p := &piece{object: segment.Object(id), count: b.blocksOf(int64(len(object))), done: make(chan struct{}), data: object}
 	close(p.done)
 	b.cache.put(p)
 }
