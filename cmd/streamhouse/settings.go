@@ -323,7 +323,7 @@ func (s *Settings) nodeConfig(session uuid.UUID, host string, port int32) node.C
 		Lease: s.leaseConfig(), TopologyInterval: s.TopologyInterval, ShutdownTimeout: s.ShutdownTimeout,
 		Flush: s.Flush, Fetch: s.fetchConfig(debug.SetMemoryLimit(-1)), Objects: objstore.DefaultPolicy(),
 		Peers: peers.DefaultConfig(), Server: s.serverConfig(), Prices: s.prices(),
-		Configs: s.brokerConfigs(), LogDir: withoutQuery(s.ObjectURL),
+		Configs: s.brokerConfigs(), LogDir: withoutQuery(s.clusterObjects()),
 	}
 }
 
