@@ -171,7 +171,7 @@ func newRegistry() *prometheus.Registry {
 func (svc *service) openStores(ctx context.Context, session uuid.UUID, reg prometheus.Registerer) error {
 	s := svc.settings
 	var err error
-	if svc.objects, err = driver.Open(clusterObjects(s.ObjectURL, s.Cluster)); err != nil {
+	if svc.objects, err = driver.Open(s.clusterObjects()); err != nil {
 		return fmt.Errorf("object_url: %w", err)
 	}
 	if err := svc.objects.Check(ctx); err != nil {
@@ -287,7 +287,7 @@ func (svc *service) closeStore(name string, store io.Closer) {
 func (svc *service) announce() {
 	self := svc.node.Agent.Self()
 	at := net.JoinHostPort(self.Host, fmt.Sprint(self.Port))
-	index, records := svc.settings.metadataPlace(), redact(clusterObjects(svc.settings.ObjectURL, svc.settings.Cluster))
+	index, records := svc.settings.metadataPlace(), redact(svc.settings.clusterObjects())
 	if svc.settings.Log.Format == "json" {
 		svc.log.Info("serving", "agent", self.ID, "node", self.NodeID, "version", version(), "kafka", svc.kafka.Addr().String(),
 			"advertised", at, "metadata", index, "records", records, "admin", svc.admin.Addr().String())

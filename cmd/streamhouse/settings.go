@@ -326,7 +326,7 @@ func (s *Settings) nodeConfig(session uuid.UUID, host string, port int32) node.C
 		Lease: s.leaseConfig(), TopologyInterval: s.TopologyInterval, ShutdownTimeout: s.ShutdownTimeout,
 		Flush: s.Flush, Fetch: s.fetchConfig(debug.SetMemoryLimit(-1)), Objects: objstore.DefaultPolicy(),
 		Peers: peers.DefaultConfig(), Server: s.serverConfig(), Prices: s.prices(),
-		Zones: s.Zones, Configs: s.brokerConfigs(), LogDir: withoutQuery(s.ObjectURL),
+		Zones: s.Zones, Configs: s.brokerConfigs(), LogDir: withoutQuery(s.clusterObjects()),
 	}
 }
 
