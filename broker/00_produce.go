@@ -70,6 +70,9 @@ func (b *Broker) produce(ctx context.Context, req *protocol.Request) protocol.Re
 		}
 	}
 	zone := from.zone
+	if b.Wrote != nil {
+		b.Wrote(req, appends)
+	}
 	detach(appends, req.Size)
 	pending := b.Partitions.Append(appends)
 	timeout := produceTimeout(r.TimeoutMillis)

@@ -16,6 +16,7 @@ import (
 	"github.com/streamhouse/streamhouse/broker/zone"
 	"github.com/streamhouse/streamhouse/lease"
 	"github.com/streamhouse/streamhouse/metadata"
+	"github.com/streamhouse/streamhouse/protocol"
 )
 
 // Store is what the handlers ask of the metadata themselves.
@@ -50,6 +51,8 @@ type Parts struct {
 	LogDir     string // what DescribeLogDirs calls the object store
 	Log        *slog.Logger
 	Level      *slog.LevelVar // of Log
+	// Wrote is told of what each Produce request appends; nil: nobody is.
+	Wrote func(req *protocol.Request, appends []partition.Append)
 	// CutOff says whether this agent can't reach the metadata store for a while.
 	CutOff func() bool
 	Peers  Peers

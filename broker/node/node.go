@@ -24,7 +24,9 @@ import (
 	"github.com/streamhouse/streamhouse/broker/partition"
 	"github.com/streamhouse/streamhouse/broker/peers"
 	"github.com/streamhouse/streamhouse/broker/prune"
+	"github.com/streamhouse/streamhouse/broker/rpc"
 	"github.com/streamhouse/streamhouse/broker/topology"
+	"github.com/streamhouse/streamhouse/broker/traffic"
 	"github.com/streamhouse/streamhouse/broker/zone"
 	"github.com/streamhouse/streamhouse/lease"
 	"github.com/streamhouse/streamhouse/metadata"
@@ -48,6 +50,7 @@ type Config struct {
 	Objects objstore.Policy
 	Peers   peers.Config
 	Server  protocol.ServerConfig
+	Prices  traffic.Prices
 
 	// Zones are the subnets of clients whose zone is known by them.
 	Zones zone.Map
@@ -78,6 +81,8 @@ type Node struct {
 	Leases   *lease.Manager
 	Peers    *peers.Watcher
 	Broker   *broker.Broker
+	Writers  *balance.Writers
+	Traffic  *traffic.Meter
 
 	cfg     Config
 	env     Environment
@@ -89,6 +94,8 @@ type Node struct {
 	reader  *fetch.Reader
 	groups  *group.Coordinator
 	prune   *prune.Loop
+	zones   *zone.Finder
+	rpc     *rpc.Client // nil if this agent speaks with no other
 	balance *balance.Loop
 	server  *protocol.Server
 }
@@ -139,35 +146,53 @@ func (n *Node) assemble() error {
 	if err != nil {
 		return err
 	}
-	objects := objstore.WithPolicy(objstore.WithMetrics(n.env.Objects, objstore.NewMetrics(reg)), cfg.Objects)
+	requests := objstore.NewMetrics(reg)
+	objects := objstore.WithPolicy(objstore.WithMetrics(n.env.Objects, requests), cfg.Objects)
 	n.Leases = lease.NewManager(n.Store, self.ID, cfg.Lease, lease.NewMetrics(reg), log)
-	n.reader = fetch.New(cfg.Fetch, n.Store, objects, leads{n.Leases}, fetch.NewMetrics(reg), log)
+	reads := cfg.Fetch
+	if n.rpc != nil {
+		reads.Peers = feeds{n}
+		if self.Zone != "" {
+			reads.Zone = zoneCache{n}
+		}
+	}
+	n.reader = fetch.New(reads, n.Store, objects, leads{n.Leases}, fetch.NewMetrics(reg), log)
 	n.Topology = topology.NewWatcher(topology.Config{
 		Interval: cfg.TopologyInterval, AgentFresh: cfg.Lease.Duration, NodeID: self.NodeID, Broker: static,
 		Deleted: func(topic uuid.UUID) {
 			n.reader.Forget(topic)
 			n.Leases.Forget(topic)
 		},
+		Changed: n.viewed,
 	}, n.Agent.Listed(n.Store), log)
+	n.zones = zone.NewFinder(self.Zone, cfg.Zones)
+	n.Traffic = n.newMeter(requests)
 	bucket := balance.NewBucket(objects)
-	n.pool = ingest.NewPool(cfg.Flush, ingest.Environment{
+	pooled := ingest.Environment{
 		AgentID: self.ID, Session: self.Session, Leases: n.Leases, Objects: bucket,
-		Committer: n.Store, Observer: n.reader, Metrics: ingest.NewMetrics(reg), Log: log,
-		Agents: func() int { return len(n.Topology.Snapshot().Agents()) },
-	})
+		Committer: n.Store, Names: n.Store, Observer: n.reader, Metrics: ingest.NewMetrics(reg), Log: log,
+		Agents: func() int { return n.Topology.Snapshot().Sharing },
+	}
+	if n.rpc != nil {
+		pooled.Remote = n.rpc
+	}
+	n.pool = ingest.NewPool(cfg.Flush, pooled)
 	appends := partition.DefaultConfig()
-	appends.Doubt = n.doubt
+	appends.Doubt, appends.Borrow = n.doubt, n.borrow
 	n.table = partition.NewTable(appends, n.Leases, n.pool)
-	n.groups = group.NewCoordinator(n.Store, n.Leases, broker.GroupView(n.Topology), self.ID, group.NewConfig(static), group.NewMetrics(reg), log)
+	groups := group.NewConfig(static)
+	groups.AgentGroup = self.Group
+	n.groups = group.NewCoordinator(n.Store, n.Leases, broker.GroupView(n.Topology), self.ID, groups, group.NewMetrics(reg), log)
 	n.prune = prune.New(n.Store, reg, log)
 	n.Peers = peers.New(cfg.Peers, self, n.Store, cluster{n.Topology}, peers.NewMetrics(reg), log)
 	n.Broker = broker.New(broker.Parts{
-		NodeID: self.NodeID, AgentID: self.ID, Store: n.Store, Topology: n.Topology, Partitions: n.table,
-		Reader: n.reader, Sessions: fetch.NewSessions(), Groups: n.groups, Zones: zone.NewFinder(self.Zone, cfg.Zones),
+		NodeID: self.NodeID, AgentID: self.ID, Store: n.Store, Topology: n.Topology, Partitions: n.table, Wrote: n.wrote,
+		Reader: n.reader, Sessions: fetch.NewSessions(), Groups: n.groups, Zones: n.zones,
 		LogDir: cfg.LogDir, Log: log, Level: n.env.Level, CutOff: n.cutOff, Peers: n.Peers, Reachable: n.reachable,
 	})
+	n.Writers = balance.NewWriters()
 	n.balance = balance.New(balance.Agent{
-		ID: self.ID, View: func() balance.View { return spread{n.Topology.Snapshot()} }, Leases: n.Leases,
+		ID: self.ID, Zone: self.Zone, Writers: n.Writers, View: func() balance.View { return spread{n.Topology.Snapshot()} }, Leases: n.Leases,
 		Bucket: bucket, Probe: n.env.Objects.Check, Isolated: n.Agent.Isolated(),
 		HandOver: n.handOver, Withdraw: n.withdraw, Return: n.comeBack, Log: log,
 	}, reg)
@@ -175,7 +200,9 @@ func (n *Node) assemble() error {
 	if err != nil {
 		return err
 	}
-	n.server = protocol.NewServer(cfg.Server, router, protocol.NewMetrics(reg), log)
+	server := cfg.Server
+	server.Observe = n.served
+	n.server = protocol.NewServer(server, router, protocol.NewMetrics(reg), log)
 	return nil
 }
 
@@ -222,6 +249,7 @@ func (n *Node) Run(ctx context.Context, leave <-chan struct{}) error {
 		func() error { return n.prune.Run(serving) },
 		func() error { defer close(settled); return n.balance.Run(spreading) },
 		func() error { return n.Peers.Run(waiting) },
+		func() error { return n.Traffic.Run(serving) },
 		func() error { return n.server.Serve(serving, n.env.Listener) },
 	} {
 		parts.Go(run)

@@ -22,6 +22,7 @@ import (
 	"github.com/streamhouse/streamhouse/broker/ingest"
 	"github.com/streamhouse/streamhouse/broker/node"
 	"github.com/streamhouse/streamhouse/broker/peers"
+	"github.com/streamhouse/streamhouse/broker/traffic"
 	"github.com/streamhouse/streamhouse/broker/zone"
 	"github.com/streamhouse/streamhouse/lease"
 	"github.com/streamhouse/streamhouse/metadata"
@@ -42,6 +43,7 @@ type Settings struct {
 	AvailabilityZone  string
 	Zones             zone.Map
 	AgentGroup        string
+	Cluster           string
 	MultiAgent        bool
 	DataDir           string
 	MetadataURL       string
@@ -55,6 +57,7 @@ type Settings struct {
 	Cache CacheSettings
 	Kafka KafkaSettings
 	Log   LogSettings
+	Cost  traffic.Prices
 }
 
 // CacheSettings are those of the read path.
@@ -103,7 +106,8 @@ func defaultSettings() *Settings {
 			AutoCreateTopics: true, MaxRequestBytes: 100 << 20, MaxRequestMemory: 256 << 20, MaxConnections: 10_000,
 			Configs: map[string]string{},
 		},
-		Log: LogSettings{Level: "info", Format: "text"},
+		Log:  LogSettings{Level: "info", Format: "text"},
+		Cost: traffic.DefaultPrices(),
 	}
 }
 
@@ -121,10 +125,11 @@ func settingsTable(s *Settings) []setting {
 		{"agent_id", text(&s.AgentID), "Name of this agent, unique among those that share a metadata store, and the same after a restart: then the agent has its leases back at once. The default is the host's name."},
 		{"address", text(&s.Address), "Where the Kafka listener listens: host:port. An empty host is every interface."},
 		{"advertised_address", text(&s.AdvertisedAddress), "host:port that clients are told to connect to. The default is the address, with the host's name where that is every interface."},
-		{"admin_address", text(&s.AdminAddress), "Where /metrics, /healthz, /readyz, /agents, /leases and /debug/pprof listen. Keep it private."},
+		{"admin_address", text(&s.AdminAddress), "Where /metrics, /healthz, /readyz, /agents, /leases, /cost and /debug/pprof listen. Keep it private."},
 		{"availability_zone", text(&s.AvailabilityZone), "Zone in which this agent runs, and the broker's rack for clients. Those that are known to be of the same zone are told of its agents only, as long as there are any: by a tag in their client id (zone=us-east-1a, and the spellings of WarpStream and Inkless), by the subnets of zones, or by client.rack of consumers."},
 		{"zones", subnets(&s.Zones), "Subnets of clients by zone: zone=subnet,subnet;zone=subnet, or in the file a list below each zone. The smallest subnet that has a client's address says in which zone it is, unless its client id does."},
-		{"agent_group", text(&s.AgentGroup), "Group of agents to which this one belongs. It is registered with the agent; nothing depends on it yet."},
+		{"agent_group", text(&s.AgentGroup), "Group of agents to which this one belongs: it serves the topics of that group, and nothing of others is there. Up to 64 characters of a-z, A-Z, 0-9, '.', '_' and '-'. The default group has no name."},
+		{"cluster", text(&s.Cluster), clusterDoc},
 		{"multi_agent", boolean(&s.MultiAgent), "State that other agents share the stores, and refuse to start on stores that they cannot share: it takes PostgreSQL and S3."},
 		{"data_dir", text(&s.DataDir), "Folder of the embedded stores, used where metadata_url or object_url is not set."},
 		{"metadata_url", secretURL(&s.MetadataURL), "Metadata store: postgres://user:password@host/database, or sqlite:///path. The default is SQLite in data_dir. Parameters of libpq, such as sslmode, may follow a ?. PGPASSWORD and PGPASSFILE in the environment keep the password out."},
@@ -163,6 +168,7 @@ func settingsTable(s *Settings) []setting {
 		key := "kafka." + strings.ReplaceAll(d.Name, ".", "_")
 		table = append(table, setting{key, &kafkaConfig{d, s.Kafka.Configs}, d.Doc})
 	}
+	table = append(table, costSettings(s)...)
 	return append(table, []setting{
 		{"log.level", choice(&s.Log.Level, "debug", "info", "warn", "error"), "Least level that is logged: debug, info, warn or error."},
 		{"log.format", choice(&s.Log.Format, "text", "json"), "Format of the log, on standard error: text or json."},
@@ -175,7 +181,7 @@ func (s *Settings) resolve() error {
 	if n := len(s.AgentID); n == 0 || n > segment.MaxAgentIDLength || !utf8.ValidString(s.AgentID) {
 		return fmt.Errorf("agent_id must be 1 to %d bytes of text", segment.MaxAgentIDLength)
 	}
-	for _, check := range []func() error{s.resolveStores, s.resolveBudgets, s.checkAddresses, s.checkTimes, s.checkLimits, s.checkZones} {
+	for _, check := range []func() error{s.resolveStores, s.resolveBudgets, s.checkAddresses, s.checkTimes, s.checkLimits, s.checkCluster, s.checkPrices, s.checkZones} {
 		if err := check(); err != nil {
 			return err
 		}
@@ -319,7 +325,7 @@ func (s *Settings) nodeConfig(session uuid.UUID, host string, port int32) node.C
 		Self:  metadata.Agent{ID: s.AgentID, Session: session, Host: host, Port: port, Zone: s.AvailabilityZone, Group: s.AgentGroup},
 		Lease: s.leaseConfig(), TopologyInterval: s.TopologyInterval, ShutdownTimeout: s.ShutdownTimeout,
 		Flush: s.Flush, Fetch: s.fetchConfig(debug.SetMemoryLimit(-1)), Objects: objstore.DefaultPolicy(),
-		Peers: peers.DefaultConfig(), Server: s.serverConfig(),
+		Peers: peers.DefaultConfig(), Server: s.serverConfig(), Prices: s.prices(),
 		Zones: s.Zones, Configs: s.brokerConfigs(), LogDir: withoutQuery(s.ObjectURL),
 	}
 }
