@@ -24,6 +24,7 @@ import (
 	"github.com/streamhouse/streamhouse/broker/partition"
 	"github.com/streamhouse/streamhouse/broker/peers"
 	"github.com/streamhouse/streamhouse/broker/prune"
+	"github.com/streamhouse/streamhouse/broker/rpc"
 	"github.com/streamhouse/streamhouse/broker/topology"
 	"github.com/streamhouse/streamhouse/lease"
 	"github.com/streamhouse/streamhouse/metadata"
@@ -46,6 +47,7 @@ type Config struct {
 	Fetch   fetch.Config
 	Objects objstore.Policy
 	Peers   peers.Config
+	RPC     rpc.Config
 	Server  protocol.ServerConfig
 
 	// Configs are Kafka's configs of the broker. What follows from Self is added.
@@ -54,10 +56,11 @@ type Config struct {
 	LogDir string
 }
 
-// Environment is what an agent stands on. All fields are required, and remain the
-// caller's, who closes them when the agent has ended.
+// Environment is what an agent stands on. All fields but Peers are required, and
+// remain the caller's, who closes them when the agent has ended.
 type Environment struct {
 	Listener net.Listener // for Kafka's protocol
+	Peers    net.Listener // for calls of other agents, at Self.PeerAddress; nil: there are none
 	Store    metadata.Store
 	Objects  objstore.Store // without retries and metrics
 	Registry prometheus.Registerer
@@ -88,6 +91,8 @@ type Node struct {
 	prune   *prune.Loop
 	balance *balance.Loop
 	server  *protocol.Server
+	calls   *rpc.Client // of other agents; nil if there are none, as is answers
+	answers *rpc.Server
 }
 
 // New registers the agent and makes everything else. If it fails, nobody is sent to
@@ -95,11 +100,14 @@ type Node struct {
 func New(ctx context.Context, cfg Config, env Environment) (_ *Node, err error) {
 	n := &Node{cfg: cfg, env: env, log: env.Log}
 	n.Store = metadata.WithMetrics(env.Store, env.Registry, &n.silence)
+	if env.Peers == nil {
+		n.cfg.Self.PeerAddress = ""
+	}
 	pace := agent.Config{
 		HeartbeatInterval: cfg.Lease.RenewInterval, RequestTimeout: 5 * time.Second,
 		Doubt: func() { n.Leases.Doubt() }, // which are there when the agent runs
 	}
-	if n.Agent, err = agent.Start(ctx, pace, n.Store, cfg.Self, agent.NewMetrics(env.Registry), n.log); err != nil {
+	if n.Agent, err = agent.Start(ctx, pace, n.Store, n.cfg.Self, agent.NewMetrics(env.Registry), n.log); err != nil {
 		return nil, err
 	}
 	defer func() {
@@ -108,6 +116,9 @@ func New(ctx context.Context, cfg Config, env Environment) (_ *Node, err error) 
 		}
 	}()
 	if err := n.assemble(); err != nil {
+		return nil, err
+	}
+	if err := n.assembleRPC(ctx); err != nil {
 		return nil, err
 	}
 	if _, err := n.Topology.Refresh(ctx, 0); err != nil {
@@ -222,6 +233,10 @@ func (n *Node) Run(ctx context.Context, leave <-chan struct{}) error {
 		func() error { return n.server.Serve(serving, n.env.Listener) },
 	} {
 		parts.Go(run)
+	}
+	if n.env.Peers != nil {
+		parts.Go(func() error { return n.calls.Run(serving) })
+		parts.Go(func() error { return n.answers.Serve(serving, n.env.Peers) })
 	}
 	select {
 	case <-leave:
