@@ -21,7 +21,7 @@ func (n *Node) assembleRPC(ctx context.Context) error {
 		return err
 	}
 	self, view := n.Agent.Self(), acquaintances{n.Topology}
-	n.calls = rpc.NewClient(n.cfg.RPC, self, view, identity, metrics, n.log)
+	n.Calls = rpc.NewClient(n.cfg.RPC, self, view, identity, metrics, n.log)
 	n.answers = rpc.NewServer(n.cfg.RPC, self, view, identity, n.rpcHandlers(), metrics, n.log)
 	return nil
 }

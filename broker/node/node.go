@@ -78,6 +78,8 @@ type Node struct {
 	Leases   *lease.Manager
 	Peers    *peers.Watcher
 	Broker   *broker.Broker
+	// Calls are those of other agents; nil if there are none.
+	Calls *rpc.Client
 
 	cfg     Config
 	env     Environment
@@ -91,8 +93,7 @@ type Node struct {
 	prune   *prune.Loop
 	balance *balance.Loop
 	server  *protocol.Server
-	calls   *rpc.Client // of other agents; nil if there are none, as is answers
-	answers *rpc.Server
+	answers *rpc.Server // as Calls
 }
 
 // New registers the agent and makes everything else. If it fails, nobody is sent to
@@ -235,7 +236,7 @@ func (n *Node) Run(ctx context.Context, leave <-chan struct{}) error {
 		parts.Go(run)
 	}
 	if n.env.Peers != nil {
-		parts.Go(func() error { return n.calls.Run(serving) })
+		parts.Go(func() error { return n.Calls.Run(serving) })
 		parts.Go(func() error { return n.answers.Serve(serving, n.env.Peers) })
 	}
 	select {

@@ -160,16 +160,10 @@ type connKey struct{}
 // routes has one handler for each call.
 func (s *Server) routes() http.Handler {
 	mux := http.NewServeMux()
-	if s.handlers.Commit != nil {
-		mux.Handle("POST "+commitPath, s.route(kindCommit, s.commit))
-	}
-	if s.handlers.Feed != nil {
-		mux.Handle("POST "+followPath, s.route(kindFollow, s.follow))
-	}
-	if s.handlers.Block != nil {
-		mux.Handle("GET "+blockPath+"{id}", s.route(kindBlock, s.block))
-	}
-	mux.Handle("GET "+pingPath, s.route(kindPing, func(answer, *http.Request, metadata.Agent) string { return resultOK }))
+	mux.Handle("POST "+commitPath, s.route(kindCommit, s.handlers.Commit != nil, s.commit))
+	mux.Handle("POST "+followPath, s.route(kindFollow, s.handlers.Feed != nil, s.follow))
+	mux.Handle("GET "+blockPath+"{id}", s.route(kindBlock, s.handlers.Block != nil, s.block))
+	mux.Handle("GET "+pingPath, s.route(kindPing, true, func(answer, *http.Request, metadata.Agent) string { return resultOK }))
 	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) { answer{w}.refuse(refusedPath) })
 	return mux
 }
@@ -193,14 +187,17 @@ func (a answer) fail(err error) string {
 }
 
 // route checks who calls whom, and how much at a time, before a call is handled.
-// handle returns the call's result.
-func (s *Server) route(kind string, handle func(w answer, r *http.Request, from metadata.Agent) string) http.Handler {
+// handle returns the call's result, and is not called unless there is a handler.
+func (s *Server) route(kind string, handled bool, handle func(w answer, r *http.Request, from metadata.Agent) string) http.Handler {
 	return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		w := answer{rw}
 		h := w.Header()
 		h[revisionHeader] = []string{revision}
 		h["Date"], h["Content-Type"] = nil, nil // which net/http would add
 		from, refusal := s.admit(r)
+		if refusal == "" && !handled {
+			refusal = refusedPath
+		}
 		if refusal == "" && !s.limits.enter(kind, from.Session) {
 			refusal = refusedBusy
 		}
