@@ -9,6 +9,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/streamhouse/streamhouse/broker/config"
 	"github.com/streamhouse/streamhouse/broker/fetch"
 	"github.com/streamhouse/streamhouse/broker/group"
 	"github.com/streamhouse/streamhouse/broker/partition"
@@ -35,7 +36,7 @@ type Peers interface {
 	Suspected() (sessions []uuid.UUID, decided <-chan struct{})
 }
 
-// Parts is what a Broker is made of. All fields are required.
+// Parts is what a Broker is made of. All fields but TopicGroups are required.
 type Parts struct {
 	NodeID     int32 // this agent's
 	AgentID    string
@@ -45,9 +46,12 @@ type Parts struct {
 	Reader     *fetch.Reader
 	Sessions   *fetch.Sessions
 	Groups     *group.Coordinator
-	LogDir     string // what DescribeLogDirs calls the object store
-	Log        *slog.Logger
-	Level      *slog.LevelVar // of Log
+	// TopicGroups are the agent groups in which topics are made, if not in this agent's;
+	// nil is none.
+	TopicGroups config.TopicGroups
+	LogDir      string // what DescribeLogDirs calls the object store
+	Log         *slog.Logger
+	Level       *slog.LevelVar // of Log
 	// CutOff says whether this agent can't reach the metadata store for a while.
 	CutOff func() bool
 	Peers  Peers

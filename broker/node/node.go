@@ -50,6 +50,8 @@ type Config struct {
 
 	// Configs are Kafka's configs of the broker. What follows from Self is added.
 	Configs map[string]string
+	// TopicGroups are the agent groups of new topics; nil: all are of that of Self.
+	TopicGroups config.TopicGroups
 	// LogDir is what clients are told of where the records are.
 	LogDir string
 }
@@ -161,7 +163,7 @@ func (n *Node) assemble() error {
 	n.Broker = broker.New(broker.Parts{
 		NodeID: self.NodeID, AgentID: self.ID, Store: n.Store, Topology: n.Topology, Partitions: n.table,
 		Reader: n.reader, Sessions: fetch.NewSessions(), Groups: n.groups,
-		LogDir: cfg.LogDir, Log: log, Level: n.env.Level, CutOff: n.cutOff, Peers: n.Peers,
+		TopicGroups: cfg.TopicGroups, LogDir: cfg.LogDir, Log: log, Level: n.env.Level, CutOff: n.cutOff, Peers: n.Peers,
 	})
 	n.balance = balance.New(balance.Agent{
 		ID: self.ID, View: func() balance.View { return spread{n.Topology.Snapshot()} }, Leases: n.Leases,
@@ -180,6 +182,7 @@ func (n *Node) assemble() error {
 func (n *Node) brokerConfig(self metadata.Agent) (*config.Broker, error) {
 	configs := make(map[string]string)
 	maps.Copy(configs, n.cfg.Configs)
+	configs[config.AgentGroup] = self.Group
 	configs["broker.id"] = strconv.Itoa(int(self.NodeID))
 	configs["advertised.listeners"] = "PLAINTEXT://" + net.JoinHostPort(self.Host, strconv.Itoa(int(self.Port)))
 	return config.NewBroker(configs)
