@@ -7,7 +7,6 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/streamhouse/streamhouse/broker/topology"
-	"github.com/streamhouse/streamhouse/metadata"
 	"github.com/streamhouse/streamhouse/protocol"
 )
 
@@ -27,24 +26,24 @@ func (b *Broker) findCoordinator(_ context.Context, req *protocol.Request) proto
 		view := b.living(b.view(ctx))
 		if r.Version >= 4 {
 			for _, key := range r.CoordinatorKeys {
-				resp.Coordinators = append(resp.Coordinators, coordinator(view, key, r.CoordinatorType))
+				resp.Coordinators = append(resp.Coordinators, b.coordinator(view, key, r.CoordinatorType))
 			}
 			return resp
 		}
-		c := coordinator(view, r.CoordinatorKey, r.CoordinatorType)
+		c := b.coordinator(view, r.CoordinatorKey, r.CoordinatorType)
 		resp.NodeID, resp.Host, resp.Port = c.NodeID, c.Host, c.Port
 		resp.ErrorCode, resp.ErrorMessage = c.ErrorCode, c.ErrorMessage
 		return resp
 	})
 }
 
-func coordinator(view *topology.Snapshot, key string, kind int8) kmsg.FindCoordinatorResponseCoordinator {
+func (b *Broker) coordinator(view *topology.Snapshot, key string, kind int8) kmsg.FindCoordinatorResponseCoordinator {
 	c := kmsg.NewFindCoordinatorResponseCoordinator()
 	c.Key, c.NodeID, c.Port = key, -1, -1
 	var err error
 	if kind != groupCoordinator {
 		err = &requestError{kerr.InvalidRequest, "Transactions and share groups are not supported."}
-	} else if a, _, ok := view.Leader(metadata.GroupShard(key)); ok {
+	} else if a, _, ok := view.Leader(b.Groups.Shard(key)); ok {
 		c.NodeID, c.Host, c.Port = a.NodeID, a.Host, a.Port
 	} else {
 		err = kerr.CoordinatorNotAvailable

@@ -56,7 +56,7 @@ func otherGroup(view *topology.Snapshot, group string) (*string, error) {
 	switch own := view.Broker.AgentGroup(); own {
 	case group:
 		return nil, nil
-	case "":
+	case metadata.DefaultAgentGroup:
 		return &group, nil
 	default:
 		return nil, &requestError{kerr.PolicyViolation, fmt.Sprintf(

@@ -69,6 +69,7 @@ var intended = map[string]struct {
 
 // neverAnswered are the sentinels that no client's request meets, and why.
 var neverAnswered = map[string]string{
+	"metadata.ErrAgentGroup": "is of settings and configs, whose values were checked, and of the agent's start",
 	"metadata.ErrBuried":     "makes the agent register again",
 	"metadata.ErrSuperseded": "ends the agent's own heartbeats, and the agent with them",
 }

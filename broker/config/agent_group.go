@@ -1,7 +1,8 @@
 package config
 
+//lint:file-ignore ST1005 The errors are worded as Kafka words those of its configs.
+
 import (
-	"errors"
 	"fmt"
 	"maps"
 	"regexp"
@@ -9,22 +10,19 @@ import (
 	"strings"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/streamhouse/streamhouse/metadata"
 )
 
 // AgentGroup is the config that says which agents serve a topic, and the one of
 // an agent that says to which group it belongs. It is no value that is set on a
 // topic among others: who sees a topic is of its group, and setting it moves the
-// topic (metadata.ConfigChange). The default group is "".
+// topic (metadata.ConfigChange). See metadata.DefaultAgentGroup.
 const AgentGroup = "streamhouse.agent.group"
 
-var legalAgentGroup = regexp.MustCompile(`^[a-zA-Z0-9._-]{0,64}$`)
-
-// LegalAgentGroup says whether an agent group may be called that.
-func LegalAgentGroup(name string) bool { return legalAgentGroup.MatchString(name) }
-
 func agentGroup(v string) error {
-	if !LegalAgentGroup(v) {
-		return errors.New("String must be empty or at most 64 ASCII alphanumerics, '.', '_' and '-'")
+	if !metadata.LegalAgentGroup(v) {
+		return fmt.Errorf("String must be at most %d ASCII alphanumerics, '.', '_' and '-'", metadata.MaxAgentGroupLength)
 	}
 	return nil
 }
@@ -74,7 +72,7 @@ func ParseTopicGroups(s string) (TopicGroups, error) {
 			return nil, fmt.Errorf("%q is not prefix=group", rule)
 		case !legalPrefix.MatchString(prefix):
 			return nil, fmt.Errorf("no topic's name can begin with %q", prefix)
-		case !LegalAgentGroup(group):
+		case !metadata.LegalAgentGroup(group):
 			return nil, fmt.Errorf("no agent group can be called %q", group)
 		case twice:
 			return nil, fmt.Errorf("the prefix %q is named twice", prefix)

@@ -157,7 +157,9 @@ func (n *Node) assemble() error {
 	appends := partition.DefaultConfig()
 	appends.Doubt = n.doubt
 	n.table = partition.NewTable(appends, n.Leases, n.pool)
-	n.groups = group.NewCoordinator(n.Store, n.Leases, broker.GroupView(n.Topology), self.ID, group.NewConfig(static), group.NewMetrics(reg), log)
+	groups := group.NewConfig(static)
+	groups.AgentGroup = self.Group
+	n.groups = group.NewCoordinator(n.Store, n.Leases, broker.GroupView(n.Topology), self.ID, groups, group.NewMetrics(reg), log)
 	n.prune = prune.New(n.Store, reg, log)
 	n.Peers = peers.New(cfg.Peers, self, n.Store, cluster{n.Topology}, peers.NewMetrics(reg), log)
 	n.Broker = broker.New(broker.Parts{

@@ -245,7 +245,7 @@ func TestAgents(t *testing.T) {
 func TestLeaderIsTheHolderWhileItIsHeardOf(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
-	k, shard := key(1, 0), metadata.GroupShardKey(3)
+	k, shard := key(1, 0), metadata.GroupShardKey(metadata.DefaultAgentGroup, 3)
 	r.source.agents = []metadata.Agent{agent(1, 0), agent(2, 0), agent(3, 0)}
 	expect := func(s *topology.Snapshot, k lease.Key, node, epoch int32) {
 		t.Helper()

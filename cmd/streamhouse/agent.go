@@ -171,7 +171,7 @@ func newRegistry() *prometheus.Registry {
 func (svc *service) openStores(ctx context.Context, session uuid.UUID, reg prometheus.Registerer) error {
 	s := svc.settings
 	var err error
-	if svc.objects, err = driver.Open(s.ObjectURL); err != nil {
+	if svc.objects, err = driver.Open(clusterObjects(s.ObjectURL, s.Cluster)); err != nil {
 		return fmt.Errorf("object_url: %w", err)
 	}
 	if err := svc.objects.Check(ctx); err != nil {
@@ -214,10 +214,18 @@ func openMetadata(ctx context.Context, s *Settings, session uuid.UUID, reg prome
 	reg.MustRegister(changes)
 	if s.postgres() {
 		return opened(postgres.Open(ctx, s.MetadataURL, postgres.Options{
-			AgentID: s.AgentID, Session: session, Log: log, HistoryChanged: changes.Inc,
+			AgentID: s.AgentID, Session: session, AgentGroup: s.AgentGroup, Schema: s.schema(), Log: log, HistoryChanged: changes.Inc,
 		}))
 	}
-	return opened(sqlite.Open(ctx, s.MetadataURL))
+	store, err := sqlite.Open(ctx, s.metadataFile())
+	if err != nil {
+		return nil, err
+	}
+	own, err := store.ForAgentGroup(ctx, s.AgentGroup)
+	if err != nil {
+		return nil, errors.Join(err, store.Close())
+	}
+	return own, nil
 }
 
 // opened turns a store's nil into one of the interface's.
@@ -279,7 +287,7 @@ func (svc *service) closeStore(name string, store io.Closer) {
 func (svc *service) announce() {
 	self := svc.node.Agent.Self()
 	at := net.JoinHostPort(self.Host, fmt.Sprint(self.Port))
-	index, records := redact(svc.settings.MetadataURL), redact(svc.settings.ObjectURL)
+	index, records := svc.settings.metadataPlace(), redact(clusterObjects(svc.settings.ObjectURL, svc.settings.Cluster))
 	if svc.settings.Log.Format == "json" {
 		svc.log.Info("serving", "agent", self.ID, "node", self.NodeID, "version", version(), "kafka", svc.kafka.Addr().String(),
 			"advertised", at, "metadata", index, "records", records, "admin", svc.admin.Addr().String())

@@ -41,6 +41,7 @@ type Settings struct {
 	AvailabilityZone  string
 	AgentGroup        string
 	TopicGroups       config.TopicGroups
+	Cluster           string
 	MultiAgent        bool
 	DataDir           string
 	MetadataURL       string
@@ -122,8 +123,9 @@ func settingsTable(s *Settings) []setting {
 		{"advertised_address", text(&s.AdvertisedAddress), "host:port that clients are told to connect to. The default is the address, with the host's name where that is every interface."},
 		{"admin_address", text(&s.AdminAddress), "Where /metrics, /healthz, /readyz, /agents, /leases and /debug/pprof listen. Keep it private."},
 		{"availability_zone", text(&s.AvailabilityZone), "Zone in which this agent runs; clients see it as the broker's rack."},
-		{"agent_group", text(&s.AgentGroup), "Group of agents to which this one belongs. Agents serve the topics and the consumer groups of their own group, and neither show nor reach those of others; docs/AGENT_GROUPS.md. Empty is the default group."},
+		{"agent_group", text(&s.AgentGroup), "Group of agents to which this one belongs: it serves the topics and the consumer groups of that group, and nothing of others is there (docs/AGENT_GROUPS.md). Up to 64 characters of a-z, A-Z, 0-9, '.', '_' and '-'. The default group has no name."},
 		{"topic_agent_groups", topicGroups(&s.TopicGroups), "Agent groups of new topics by prefixes of their names: prefix=group, separated by commas; the longest prefix counts, and topics without one are of the agent's own group. Set it alike for all agents: those of the default group make such a topic in its group, and those of another refuse to make it."},
+		{"cluster", text(&s.Cluster), clusterDoc},
 		{"multi_agent", boolean(&s.MultiAgent), "State that other agents share the stores, and refuse to start on stores that they cannot share: it takes PostgreSQL and S3."},
 		{"data_dir", text(&s.DataDir), "Folder of the embedded stores, used where metadata_url or object_url is not set."},
 		{"metadata_url", secretURL(&s.MetadataURL), "Metadata store: postgres://user:password@host/database, or sqlite:///path. The default is SQLite in data_dir. Parameters of libpq, such as sslmode, may follow a ?. PGPASSWORD and PGPASSFILE in the environment keep the password out."},
@@ -174,7 +176,7 @@ func (s *Settings) resolve() error {
 	if n := len(s.AgentID); n == 0 || n > segment.MaxAgentIDLength || !utf8.ValidString(s.AgentID) {
 		return fmt.Errorf("agent_id must be 1 to %d bytes of text", segment.MaxAgentIDLength)
 	}
-	for _, check := range []func() error{s.resolveStores, s.resolveBudgets, s.checkAddresses, s.checkTimes, s.checkLimits, s.checkGroups} {
+	for _, check := range []func() error{s.resolveStores, s.resolveBudgets, s.checkAddresses, s.checkTimes, s.checkLimits, s.checkCluster} {
 		if err := check(); err != nil {
 			return err
 		}

@@ -1,18 +1,8 @@
 package main
 
-import (
-	"errors"
+import "github.com/streamhouse/streamhouse/broker/config"
 
-	"github.com/streamhouse/streamhouse/broker/config"
-)
-
+// topicGroups are rules as config.ParseTopicGroups reads them.
 func topicGroups(p *config.TopicGroups) value {
 	return &bound[config.TopicGroups]{place: p, kind: kindText, parse: config.ParseTopicGroups, print: config.TopicGroups.String}
-}
-
-func (s *Settings) checkGroups() error {
-	if !config.LegalAgentGroup(s.AgentGroup) {
-		return errors.New("agent_group must be empty or at most 64 letters, digits, '.', '_' and '-'")
-	}
-	return nil
 }
