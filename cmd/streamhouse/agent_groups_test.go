@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/uuid"
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -186,7 +187,7 @@ func TestClientsOfTwoAgentGroups(t *testing.T) {
 		for _, group := range []string{"", "blue"} {
 			agent := startAgent(t, s, named(fmt.Sprint("of-", group, round)), ofGroup(group))
 			_, m := metadataOf(dial(t, agent.addr), name)
-			client, err := kgo.NewClient(kgo.SeedBrokers(agent.addr), kgo.AllowAutoTopicCreation(), kgo.DefaultProduceTopic(name),
+			client, err := kgo.NewClient(kgo.SeedBrokers(agent.addr), kgo.AllowAutoTopicCreation(), kgo.DefaultProduceTopic(name), kgo.MetadataMinAge(10*time.Millisecond),
 				kgo.ConsumeTopics(name), kgo.ConsumerGroup(name), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))
 			if err != nil {
 				t.Fatal(err)
