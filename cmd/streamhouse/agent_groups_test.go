@@ -23,9 +23,9 @@ func ofGroup(group string) func(*Settings) {
 	return func(s *Settings) { s.AgentGroup, s.TopicGroups = group, config.TopicGroups{"billing-": "blue"} }
 }
 
-// agentsOfGroups starts an agent of each group on shared stores.
-func agentsOfGroups(t *testing.T, groups ...string) (all []*wire) {
-	s := sharedStores(t)
+// agentsOfGroups starts an agent of each group on shared stores, and returns a
+// connection to each.
+func agentsOfGroups(t *testing.T, s stores, groups ...string) (all []*wire) {
 	for _, g := range groups {
 		all = append(all, dial(t, startAgent(t, s, named("of-"+g), ofGroup(g)).addr))
 	}
@@ -63,7 +63,7 @@ func wantTopics(w *wire, want ...string) {
 
 func TestTopicsAreMadeInAgentGroups(t *testing.T) {
 	t.Parallel()
-	all := agentsOfGroups(t, "", "blue", "green")
+	all := agentsOfGroups(t, sharedStores(t), "", "blue", "green")
 	plain, blue, green := all[0], all[1], all[2]
 	for _, test := range []struct {
 		at    *wire
@@ -121,7 +121,8 @@ func TestTopicsAreMadeInAgentGroups(t *testing.T) {
 
 func TestTopicsMoveBetweenAgentGroups(t *testing.T) {
 	t.Parallel()
-	all := agentsOfGroups(t, "", "blue")
+	s := sharedStores(t)
+	all := agentsOfGroups(t, s, "", "blue")
 	plain, blue := all[0], all[1]
 	toGroup := func(w *wire, validateOnly bool, name, group string) int16 {
 		return incrementally(w, validateOnly, ofTopic, name, change{opSet, config.AgentGroup, group}, change{opSet, "retention.ms", "12345"})
@@ -172,6 +173,17 @@ func TestTopicsMoveBetweenAgentGroups(t *testing.T) {
 	r.Resources = []kmsg.AlterConfigsRequestResource{{ResourceType: ofTopic, ResourceName: "own"}}
 	wantCode(t, "everything to the default", ask[*kmsg.AlterConfigsResponse](blue, 2, r).Resources[0].ErrorCode, nil)
 	wantTopics(blue, "moved", "own", "taken")
+
+	operator := defaultSettings()
+	operator.MetadataURL, operator.ObjectURL = s.metadata, s.objects
+	if err := moveTopic(t.Context(), operator, "moved", "blue", ""); err != nil {
+		t.Fatal(err)
+	}
+	wantTopics(blue, "own", "taken")
+	wantTopics(plain, "moved", "taken")
+	if base := mustProduce(plain, moved, 0, batchtest.Of("four")); base != 3 {
+		t.Errorf("back again, the log goes on at %d", base)
+	}
 }
 
 // Two groups have topics and consumer groups of the same names, and clients of
