@@ -63,6 +63,8 @@ var (
 	ErrTaken    = errors.New("lease was taken by another agent")
 	ErrFenced   = errors.New("a commit was fenced")
 	ErrReleased = errors.New("lease was released")
+	// ErrNotSequenced is of borrowed leases alone.
+	ErrNotSequenced = errors.New("the holder of a borrowed lease did not commit")
 )
 
 // HeldByOtherError says that a lease was not granted, and who has it.

@@ -31,6 +31,7 @@ const (
 // views do not cover.
 func (r *Reader) plan(ctx context.Context, reqs []Request, plans []plan, oldest ages, o Options) {
 	lookahead := max(int64(r.cfg.ReadAheadBlocks), 0) * r.cfg.BlockBytes
+	oldest.now = time.Now()
 	var ask []metadata.ReadRequest
 	var askFor []int
 	for i := range reqs {

@@ -58,12 +58,12 @@ func newWorld(tb testing.TB, cfg fetch.Config) *world {
 }
 
 func makeWorld(cfg fetch.Config) *world {
-	w := &world{
-		index:   &index{parts: map[lease.Key]*part{}},
-		objects: faulty.New(objstoretest.NewMemory()),
-		leases:  &leases{led: map[lease.Key]int32{}},
-		reg:     prometheus.NewRegistry(),
-	}
+	return on(&index{parts: map[lease.Key]*part{}}, faulty.New(objstoretest.NewMemory()), cfg)
+}
+
+// on returns the world of one agent of several that share an index and a bucket.
+func on(x *index, objects *faulty.Store, cfg fetch.Config) *world {
+	w := &world{index: x, objects: objects, leases: &leases{led: map[lease.Key]int32{}}, reg: prometheus.NewRegistry()}
 	w.reader = fetch.New(cfg, w.index, w.objects, w.leases, fetch.NewMetrics(w.reg), slog.New(slog.DiscardHandler))
 	return w
 }

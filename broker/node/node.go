@@ -25,6 +25,8 @@ import (
 	"github.com/streamhouse/streamhouse/broker/peers"
 	"github.com/streamhouse/streamhouse/broker/prune"
 	"github.com/streamhouse/streamhouse/broker/topology"
+	"github.com/streamhouse/streamhouse/broker/traffic"
+	"github.com/streamhouse/streamhouse/broker/zone"
 	"github.com/streamhouse/streamhouse/lease"
 	"github.com/streamhouse/streamhouse/metadata"
 	"github.com/streamhouse/streamhouse/protocol"
@@ -47,7 +49,10 @@ type Config struct {
 	Objects objstore.Policy
 	Peers   peers.Config
 	Server  protocol.ServerConfig
+	Prices  traffic.Prices
 
+	// Zones are the subnets of clients whose zone is known by them.
+	Zones zone.Map
 	// Configs are Kafka's configs of the broker. What follows from Self is added.
 	Configs map[string]string
 	// TopicGroups are the agent groups of new topics; nil: all are of that of Self.
@@ -77,6 +82,8 @@ type Node struct {
 	Leases   *lease.Manager
 	Peers    *peers.Watcher
 	Broker   *broker.Broker
+	Writers  *balance.Writers
+	Traffic  *traffic.Meter
 
 	cfg     Config
 	env     Environment
@@ -88,6 +95,7 @@ type Node struct {
 	reader  *fetch.Reader
 	groups  *group.Coordinator
 	prune   *prune.Loop
+	zones   *zone.Finder
 	balance *balance.Loop
 	server  *protocol.Server
 }
@@ -138,7 +146,8 @@ func (n *Node) assemble() error {
 	if err != nil {
 		return err
 	}
-	objects := objstore.WithPolicy(objstore.WithMetrics(n.env.Objects, objstore.NewMetrics(reg)), cfg.Objects)
+	requests := objstore.NewMetrics(reg)
+	objects := objstore.WithPolicy(objstore.WithMetrics(n.env.Objects, requests), cfg.Objects)
 	n.Leases = lease.NewManager(n.Store, self.ID, cfg.Lease, lease.NewMetrics(reg), log)
 	n.reader = fetch.New(cfg.Fetch, n.Store, objects, leads{n.Leases}, fetch.NewMetrics(reg), log)
 	n.Topology = topology.NewWatcher(topology.Config{
@@ -148,6 +157,8 @@ func (n *Node) assemble() error {
 			n.Leases.Forget(topic)
 		},
 	}, n.Agent.Listed(n.Store), log)
+	n.zones = zone.NewFinder(self.Zone, cfg.Zones)
+	n.Traffic = n.newMeter(requests)
 	bucket := balance.NewBucket(objects)
 	n.pool = ingest.NewPool(cfg.Flush, ingest.Environment{
 		AgentID: self.ID, Session: self.Session, Leases: n.Leases, Objects: bucket,
@@ -163,12 +174,13 @@ func (n *Node) assemble() error {
 	n.prune = prune.New(n.Store, reg, log)
 	n.Peers = peers.New(cfg.Peers, self, n.Store, cluster{n.Topology}, peers.NewMetrics(reg), log)
 	n.Broker = broker.New(broker.Parts{
-		NodeID: self.NodeID, AgentID: self.ID, Store: n.Store, Topology: n.Topology, Partitions: n.table,
-		Reader: n.reader, Sessions: fetch.NewSessions(), Groups: n.groups,
-		TopicGroups: cfg.TopicGroups, LogDir: cfg.LogDir, Log: log, Level: n.env.Level, CutOff: n.cutOff, Peers: n.Peers,
+		NodeID: self.NodeID, AgentID: self.ID, Store: n.Store, Topology: n.Topology, Partitions: n.table, Wrote: n.wrote,
+		Reader: n.reader, Sessions: fetch.NewSessions(), Groups: n.groups, Zones: n.zones,
+		TopicGroups: cfg.TopicGroups, LogDir: cfg.LogDir, Log: log, Level: n.env.Level, CutOff: n.cutOff, Peers: n.Peers, Reachable: n.reachable,
 	})
+	n.Writers = balance.NewWriters()
 	n.balance = balance.New(balance.Agent{
-		ID: self.ID, View: func() balance.View { return spread{n.Topology.Snapshot()} }, Leases: n.Leases,
+		ID: self.ID, Zone: self.Zone, Writers: n.Writers, View: func() balance.View { return spread{n.Topology.Snapshot()} }, Leases: n.Leases,
 		Bucket: bucket, Probe: n.env.Objects.Check, Isolated: n.Agent.Isolated(),
 		HandOver: n.handOver, Withdraw: n.withdraw, Return: n.comeBack, Log: log,
 	}, reg)
@@ -176,7 +188,9 @@ func (n *Node) assemble() error {
 	if err != nil {
 		return err
 	}
-	n.server = protocol.NewServer(cfg.Server, router, protocol.NewMetrics(reg), log)
+	server := cfg.Server
+	server.Observe = n.served
+	n.server = protocol.NewServer(server, router, protocol.NewMetrics(reg), log)
 	return nil
 }
 
@@ -224,6 +238,7 @@ func (n *Node) Run(ctx context.Context, leave <-chan struct{}) error {
 		func() error { return n.prune.Run(serving) },
 		func() error { defer close(settled); return n.balance.Run(spreading) },
 		func() error { return n.Peers.Run(waiting) },
+		func() error { return n.Traffic.Run(serving) },
 		func() error { return n.server.Serve(serving, n.env.Listener) },
 	} {
 		parts.Go(run)

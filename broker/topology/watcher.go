@@ -72,6 +72,7 @@ func NewWatcher(cfg Config, source Source, log *slog.Logger) *Watcher {
 		byID:    map[uuid.UUID]*Topic{},
 		configs: map[metadata.Resource]map[string]string{},
 		leaders: map[lease.Key]metadata.Leader{},
+		shards:  map[lease.Key]bool{},
 	})
 	return w
 }

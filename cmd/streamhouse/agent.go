@@ -151,7 +151,7 @@ func build(ctx context.Context, s *Settings, log *slog.Logger, level *slog.Level
 	if err != nil {
 		return nil, err
 	}
-	svc.http = newAdminServer(reg, svc.node.HealthCheck, svc.node.Store)
+	svc.http = newAdminServer(reg, svc.node.HealthCheck, svc.node.Traffic.Report, svc.node.Store)
 	return svc, nil
 }
 
@@ -298,7 +298,7 @@ func (svc *service) announce() {
 	fmt.Fprintf(&b, "  Kafka     %s, advertised as %s\n", svc.kafka.Addr(), at)
 	fmt.Fprintf(&b, "  metadata  %s\n", index)
 	fmt.Fprintf(&b, "  records   %s\n", records)
-	fmt.Fprintf(&b, "  admin     http://%s/metrics, /healthz, /readyz, /agents, /leases, /debug/pprof/\n\n", svc.admin.Addr())
+	fmt.Fprintf(&b, "  admin     http://%s/metrics, /healthz, /readyz, /agents, /leases, /cost, /debug/pprof/\n\n", svc.admin.Addr())
 	fmt.Fprintf(&b, "  Try:  echo hello | kcat -b %s -P -t greetings\n", at)
 	fmt.Fprintf(&b, "        kcat -b %s -C -t greetings -e\n\n", at)
 	fmt.Fprint(os.Stderr, b.String())

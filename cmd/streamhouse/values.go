@@ -154,6 +154,29 @@ func size(p *int64) value {
 	}, print: printSize}
 }
 
+// auto is how a size is written that follows from other settings: -1 until it is
+// resolved.
+const auto = "auto"
+
+// sizeOrAuto is a size that may be left to be resolved.
+func sizeOrAuto(p *int64) value {
+	v := size(p).(*bound[int64])
+	parse := v.parse
+	v.parse = func(s string) (int64, error) {
+		if s == auto {
+			return -1, nil
+		}
+		return parse(s)
+	}
+	v.print = func(n int64) string {
+		if n < 0 {
+			return auto
+		}
+		return printSize(n)
+	}
+	return v
+}
+
 // printSize prints a size exactly, in the largest unit that divides it.
 func printSize(v int64) string {
 	for _, u := range []struct {

@@ -30,7 +30,7 @@ func listed(in *metadata.Topology, id string) *metadata.Agent {
 // newAgent is an agent that nobody has registered.
 func (e *env) newAgent() metadata.Agent {
 	return metadata.Agent{
-		ID: "agent-" + uuid.NewString(), Session: uuid.New(), Host: "10.1.2.3", Port: 9092, Zone: "us-east-1a",
+		ID: "agent-" + uuid.NewString(), Session: uuid.New(), Host: "10.1.2.3", Port: 9092, Zone: "us-east-1a", Group: e.group,
 		PeerAddress: "10.1.2.3:9645",
 	}
 }

@@ -23,6 +23,18 @@ func TestMetadata(t *testing.T) {
 	})
 }
 
+func TestAgentGroups(t *testing.T) {
+	metadatatest.RunAgentGroups(t, func(t testing.TB) (metadatatest.OpenGroup, metadatatest.Exec) {
+		e := &faultEnv{url: testdb.Postgres(t)}
+		behind := e.connect(t)
+		exec := func(ctx context.Context, sql string, args ...any) error {
+			_, err := behind.Exec(ctx, sql, args...)
+			return err
+		}
+		return func(t testing.TB, agentGroup string) metadata.Store { return openGroup(t, e.url, agentGroup) }, exec
+	})
+}
+
 func TestLeases(t *testing.T) {
 	leasetest.Run(t, func(t testing.TB) (lease.Store, leasetest.NewKeys) {
 		store := open(t, testdb.Postgres(t))

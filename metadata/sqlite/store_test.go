@@ -79,6 +79,19 @@ func TestStore(t *testing.T) {
 	}
 }
 
+func TestAgentGroups(t *testing.T) {
+	metadatatest.RunAgentGroups(t, func(t testing.TB) (metadatatest.OpenGroup, metadatatest.Exec) {
+		s := openNew(t)
+		return func(t testing.TB, agentGroup string) metadata.Store {
+			of, err := s.ForAgentGroup(t.Context(), agentGroup)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return of
+		}, s.exec
+	})
+}
+
 func TestLeases(t *testing.T) {
 	leasetest.Run(t, func(t testing.TB) (lease.Store, leasetest.NewKeys) {
 		s := openNew(t)

@@ -59,7 +59,8 @@ func (s *Store) insertPartitions(topic uuid.UUID, group string, first, total int
 		SQL: `INSERT INTO partitions (topic_id, partition, changed_version, agent_group)
 			SELECT t.topic_id, i.partition, t.changed_version, t.agent_group
 			FROM topics t CROSS JOIN ` + s.d.Input("i", 3, Column{"partition", Int32}) + `
-			WHERE t.topic_id = $1 AND t.agent_group = $2 AND t.deleted_at IS NULL ON CONFLICT DO NOTHING`,
+			WHERE t.topic_id = $1 AND t.agent_group = $2 AND t.deleted_at IS NULL AND i.partition < t.partitions
+			ON CONFLICT DO NOTHING`,
 		Args: s.args([]any{topic[:], group}, numbers),
 	}
 }

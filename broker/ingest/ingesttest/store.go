@@ -77,6 +77,16 @@ func (s *Store) Claim(id segment.ID) bool {
 	return true
 }
 
+// ClaimOrphans implements metadata.Objects.
+func (s *Store) ClaimOrphans(_ context.Context, ids []segment.ID) (claimed []segment.ID, _ error) {
+	for _, id := range ids {
+		if s.Claim(id) {
+			claimed = append(claimed, id)
+		}
+	}
+	return claimed, nil
+}
+
 // Commit implements metadata.Committer.
 func (s *Store) Commit(ctx context.Context, c *metadata.Commit) ([][]metadata.CommitResult, error) {
 	if err := ctx.Err(); err != nil {
