@@ -153,7 +153,7 @@ var asks = map[string]ask{
 		isolated, err := red.store.Isolated(red.ctx, of.agent.ID, of.agent.Session)
 		return []any{isolated, failed(of, err)}
 	},
-	"Topology": func(red *tenant, of *property) any {
+	"Topology": func(red *tenant, _ *property) any {
 		in := must(red.store.Topology(red.ctx, 0))(red.env)
 		in.Version, in.Agents = 0, nil // red's own, which have an age
 		since := must(red.store.Topology(red.ctx, 1))(red.env)
@@ -233,7 +233,7 @@ var asks = map[string]ask{
 	"OldOffsets": func(red *tenant, of *property) any {
 		return must(red.store.OldOffsets(red.ctx, []string{of.consumers}, 0))(red.env)
 	},
-	"Sessions": func(red *tenant, of *property) any {
+	"Sessions": func(red *tenant, _ *property) any {
 		return len(must(red.store.Sessions(red.ctx))(red.env))
 	},
 	"Leases": func(red *tenant, of *property) any {
@@ -266,6 +266,18 @@ var isolationTests = []groupsTest{
 		}
 		slices.Sort(known)
 		blue.equal("methods with a case", known, methods)
+	}},
+	{"what another agent group has is in no list", func(blue, red *tenant) {
+		blue.furnish()
+		in := must(red.store.Topology(red.ctx, 0))(red.env)
+		red.equal("agents", len(in.Agents), 1)
+		red.equal("its own", in.Agents[0].ID, red.agent)
+		red.equal("the rest", []any{in.Topics, in.Deleted, in.Leaders, in.Shards, in.Configs, in.Resources},
+			[]any{[]metadata.Topic(nil), []uuid.UUID(nil), []metadata.Leader(nil), []metadata.Leader(nil), map[string]string(nil), []metadata.ResourceConfigs(nil)})
+		sessions := must(red.store.Sessions(red.ctx))(red.env)
+		red.equal("sessions", len(sessions), 1)
+		red.equal("its own", sessions[0].ID, red.agent)
+		red.equal("leases", red.leased(metadata.LeaseFilter{}), []lease.Term{})
 	}},
 	{"what another agent group has reads as what is not there, and stays as it is", func(blue, red *tenant) {
 		theirs := blue.furnish()

@@ -21,11 +21,9 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 const agentID = "agent-1"
 
 // open opens a store on the database, of the default agent group.
-func open(t testing.TB, url string) *postgres.Store { return openGroup(t, url, metadata.DefaultAgentGroup) }
-
-func openGroup(t testing.TB, url, agentGroup string) *postgres.Store {
+func open(t testing.TB, url string) *postgres.Store {
 	t.Helper()
-	return openWith(t, url, postgres.Options{AgentGroup: agentGroup})
+	return openWith(t, url, postgres.Options{})
 }
 
 func openWith(t testing.TB, url string, o postgres.Options) *postgres.Store {

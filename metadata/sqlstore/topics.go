@@ -33,7 +33,7 @@ func (s *Store) CreateTopic(ctx context.Context, t metadata.NewTopic) error {
 				WHERE true ON CONFLICT DO NOTHING`,
 			Args: []any{t.ID[:], t.Name, t.Partitions, configs, group},
 		},
-		s.insertPartitions(t.ID, group, 0, t.Partitions),
+		s.insertPartitions(t.ID, 0, t.Partitions),
 		Stmt{
 			SQL:  `SELECT 1 FROM topics WHERE topic_id = $1 AND agent_group = $2`,
 			Args: []any{t.ID[:], group},
@@ -48,9 +48,9 @@ func (s *Store) CreateTopic(ctx context.Context, t metadata.NewTopic) error {
 	return nil
 }
 
-// insertPartitions makes the partitions from first to total of a live topic of an
-// agent group, but for those that are there.
-func (s *Store) insertPartitions(topic uuid.UUID, group string, first, total int32) Stmt {
+// insertPartitions makes the partitions from first to total of a live topic that has
+// so many, but for those that are there.
+func (s *Store) insertPartitions(topic uuid.UUID, first, total int32) Stmt {
 	numbers := make([]int32, 0, max(0, total-first))
 	for n := first; n < total; n++ {
 		numbers = append(numbers, n)
@@ -58,10 +58,9 @@ func (s *Store) insertPartitions(topic uuid.UUID, group string, first, total int
 	return Stmt{
 		SQL: `INSERT INTO partitions (topic_id, partition, changed_version, agent_group)
 			SELECT t.topic_id, i.partition, t.changed_version, t.agent_group
-			FROM topics t CROSS JOIN ` + s.d.Input("i", 3, Column{"partition", Int32}) + `
-			WHERE t.topic_id = $1 AND t.agent_group = $2 AND t.deleted_at IS NULL AND i.partition < t.partitions
-			ON CONFLICT DO NOTHING`,
-		Args: s.args([]any{topic[:], group}, numbers),
+			FROM topics t CROSS JOIN ` + s.d.Input("i", 2, Column{"partition", Int32}) + `
+			WHERE t.topic_id = $1 AND t.deleted_at IS NULL AND i.partition < t.partitions ON CONFLICT DO NOTHING`,
+		Args: s.args([]any{topic[:]}, numbers),
 	}
 }
 
@@ -121,7 +120,7 @@ func (s *Store) AddPartitions(ctx context.Context, id uuid.UUID, total int32) er
 				SQL:  `UPDATE topics SET partitions = $2, changed_version = ` + versionNow + ` WHERE topic_id = $1`,
 				Args: []any{id[:], total},
 			},
-			s.insertPartitions(id, s.group, today, total))
+			s.insertPartitions(id, today, total))
 	})
 }
 
