@@ -157,6 +157,7 @@ func TestTopicsMoveBetweenAgentGroups(t *testing.T) {
 		t.Errorf("what was altered with the move: %+v", c)
 	}
 	wantCode(t, "produced where it was", produce(plain, moved, 0, batchtest.Of("late")).ErrorCode, kerr.UnknownTopicOrPartition)
+	wantCode(t, "fetched where it was", fetchOne(plain, fetchRequest(13, moved, 0, 0)).ErrorCode, kerr.UnknownTopicID)
 	if base := mustProduce(blue, moved, 0, batchtest.Of("three")); base != 2 {
 		t.Errorf("the log goes on at %d", base)
 	}
