@@ -68,8 +68,10 @@ const (
 	quietUntilPing   = 500 * time.Millisecond  // of a connection
 	pingAnswerWithin = 1500 * time.Millisecond // or the connection is given up
 	idleTimeout      = 30 * time.Second
+	goneAfter        = 10 * time.Second // of a peer that has left the view, until its connections are closed
 	shutdownTimeout  = 500 * time.Millisecond
-	complaintPause   = time.Minute // between two lines of the log about strangers
+	flushTime        = 20 * time.Millisecond // in which net/http sends what it has taken
+	complaintPause   = time.Minute           // between two lines of the log about strangers
 )
 
 func (c *Config) dial(ctx context.Context, address string) (net.Conn, error) {
