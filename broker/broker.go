@@ -9,12 +9,15 @@ import (
 	"github.com/google/uuid"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/streamhouse/streamhouse/broker/config"
 	"github.com/streamhouse/streamhouse/broker/fetch"
 	"github.com/streamhouse/streamhouse/broker/group"
 	"github.com/streamhouse/streamhouse/broker/partition"
 	"github.com/streamhouse/streamhouse/broker/topology"
+	"github.com/streamhouse/streamhouse/broker/zone"
 	"github.com/streamhouse/streamhouse/lease"
 	"github.com/streamhouse/streamhouse/metadata"
+	"github.com/streamhouse/streamhouse/protocol"
 )
 
 // Store is what the handlers ask of the metadata themselves.
@@ -35,7 +38,7 @@ type Peers interface {
 	Suspected() (sessions []uuid.UUID, decided <-chan struct{})
 }
 
-// Parts is what a Broker is made of. All fields are required.
+// Parts is what a Broker is made of. All fields are required, but for those of which nil is spoken.
 type Parts struct {
 	NodeID     int32 // this agent's
 	AgentID    string
@@ -45,12 +48,21 @@ type Parts struct {
 	Reader     *fetch.Reader
 	Sessions   *fetch.Sessions
 	Groups     *group.Coordinator
-	LogDir     string // what DescribeLogDirs calls the object store
-	Log        *slog.Logger
-	Level      *slog.LevelVar // of Log
+	// TopicGroups are the agent groups in which topics are made, if not in this agent's;
+	// nil is none.
+	TopicGroups config.TopicGroups
+	Zones       *zone.Finder
+	LogDir      string // what DescribeLogDirs calls the object store
+	Log         *slog.Logger
+	Level       *slog.LevelVar // of Log
+	// Wrote is told of what each Produce request appends; nil: nobody is.
+	Wrote func(req *protocol.Request, appends []partition.Append)
 	// CutOff says whether this agent can't reach the metadata store for a while.
 	CutOff func() bool
 	Peers  Peers
+	// Reachable says whether another agent takes what this one asks of it directly, so
+	// that this one can append to what the other leads.
+	Reachable func(agentID string) bool
 }
 
 // Broker answers Kafka's requests. Its handlers are safe for concurrent use.
@@ -59,11 +71,12 @@ type Broker struct {
 	producerIDs *idBlock
 	departure   *departure
 	members     members
+	homing      *zone.Homing
 }
 
 // New returns a broker; Routes are its handlers.
 func New(p Parts) *Broker {
-	return &Broker{Parts: p, producerIDs: &idBlock{store: p.Store}, departure: newDeparture()}
+	return &Broker{Parts: p, producerIDs: &idBlock{store: p.Store}, departure: newDeparture(), homing: zone.NewHoming()}
 }
 
 // How old a view of the cluster may be where a client asks for it.

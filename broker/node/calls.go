@@ -10,8 +10,8 @@ import (
 	"github.com/streamhouse/streamhouse/metadata"
 )
 
-// assembleRPC makes both sides of the calls between agents.
-func (n *Node) assembleRPC(ctx context.Context) error {
+// connect makes both sides of the calls between agents, if there are any.
+func (n *Node) connect(ctx context.Context) error {
 	metrics := rpc.NewMetrics(n.env.Registry)
 	if n.env.Peers == nil {
 		return nil
@@ -20,9 +20,11 @@ func (n *Node) assembleRPC(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	self, view := n.Agent.Self(), acquaintances{n.Topology}
-	n.Calls = rpc.NewClient(n.cfg.RPC, self, view, identity, metrics, n.log)
-	n.answers = rpc.NewServer(n.cfg.RPC, self, view, identity, n.rpcHandlers(), metrics, n.log)
+	cfg, self, view := n.cfg.RPC, n.Agent.Self(), acquaintances{n.Topology}
+	cfg.Traffic = n.Traffic.Exchanged
+	cfg.Unreached = func(agentID string) { n.Peers.Doubt(agentID) } // who is there when calls are made
+	n.Calls = rpc.NewClient(cfg, self, view, identity, metrics, n.log)
+	n.answers = rpc.NewServer(cfg, self, view, identity, n.handlers(), metrics, n.log)
 	return nil
 }
 
@@ -42,9 +44,6 @@ func (n *Node) identity(ctx context.Context) (rpc.Identity, error) {
 	}
 	return rpc.FromSecret(secret, n.cfg.Self.Group, cluster{n.Topology}.ID)
 }
-
-// rpcHandlers are what this agent does for others.
-func (n *Node) rpcHandlers() rpc.Handlers { return rpc.Handlers{} }
 
 // acquaintances is a view of the cluster for who is called by other agents.
 type acquaintances struct{ *topology.Watcher }

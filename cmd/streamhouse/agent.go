@@ -161,7 +161,7 @@ func build(ctx context.Context, s *Settings, log *slog.Logger, level *slog.Level
 	if err != nil {
 		return nil, err
 	}
-	svc.http = newAdminServer(reg, svc.node.HealthCheck, svc.node.Store)
+	svc.http = newAdminServer(reg, svc.node.HealthCheck, svc.node.Traffic.Report, svc.node.Store)
 	return svc, nil
 }
 
@@ -181,7 +181,7 @@ func newRegistry() *prometheus.Registry {
 func (svc *service) openStores(ctx context.Context, session uuid.UUID, reg prometheus.Registerer) error {
 	s := svc.settings
 	var err error
-	if svc.objects, err = driver.Open(s.ObjectURL); err != nil {
+	if svc.objects, err = driver.Open(s.clusterObjects()); err != nil {
 		return fmt.Errorf("object_url: %w", err)
 	}
 	if err := svc.objects.Check(ctx); err != nil {
@@ -224,10 +224,18 @@ func openMetadata(ctx context.Context, s *Settings, session uuid.UUID, reg prome
 	reg.MustRegister(changes)
 	if s.postgres() {
 		return opened(postgres.Open(ctx, s.MetadataURL, postgres.Options{
-			AgentID: s.AgentID, Session: session, Log: log, HistoryChanged: changes.Inc,
+			AgentID: s.AgentID, Session: session, AgentGroup: s.AgentGroup, Schema: s.schema(), Log: log, HistoryChanged: changes.Inc,
 		}))
 	}
-	return opened(sqlite.Open(ctx, s.MetadataURL))
+	store, err := sqlite.Open(ctx, s.metadataFile())
+	if err != nil {
+		return nil, err
+	}
+	own, err := store.ForAgentGroup(ctx, s.AgentGroup)
+	if err != nil {
+		return nil, errors.Join(err, store.Close())
+	}
+	return own, nil
 }
 
 // opened turns a store's nil into one of the interface's.
@@ -289,7 +297,7 @@ func (svc *service) closeStore(name string, store io.Closer) {
 func (svc *service) announce() {
 	self := svc.node.Agent.Self()
 	at := net.JoinHostPort(self.Host, fmt.Sprint(self.Port))
-	index, records := redact(svc.settings.MetadataURL), redact(svc.settings.ObjectURL)
+	index, records := svc.settings.metadataPlace(), redact(svc.settings.clusterObjects())
 	if svc.settings.Log.Format == "json" {
 		svc.log.Info("serving", "agent", self.ID, "node", self.NodeID, "version", version(), "kafka", svc.kafka.Addr().String(),
 			"advertised", at, "metadata", index, "records", records, "admin", svc.admin.Addr().String(),
@@ -301,7 +309,7 @@ func (svc *service) announce() {
 	fmt.Fprintf(&b, "  Kafka     %s, advertised as %s\n", svc.kafka.Addr(), at)
 	fmt.Fprintf(&b, "  metadata  %s\n", index)
 	fmt.Fprintf(&b, "  records   %s\n", records)
-	fmt.Fprintf(&b, "  admin     http://%s/metrics, /healthz, /readyz, /agents, /leases, /debug/pprof/\n", svc.admin.Addr())
+	fmt.Fprintf(&b, "  admin     http://%s/metrics, /healthz, /readyz, /agents, /leases, /cost, /debug/pprof/\n", svc.admin.Addr())
 	if self.PeerAddress != "" {
 		fmt.Fprintf(&b, "  peers     %s\n", self.PeerAddress)
 	}
