@@ -47,8 +47,8 @@ const (
 	maxFrameBytes  = 256 << 10 // of one message of a stream
 
 	maxConnections    = 1024
-	maxCallsInAll     = 256 // of each kind that are answered at a time
-	maxCallsOfPeer    = 32
+	maxCallsInAll     = 512 // of each kind that are answered at a time
+	maxCallsOfPeer    = 64
 	maxStreamsOfPeer  = 100 // of one connection, of HTTP/2
 	maxHeaderBytes    = 8 << 10
 	maxErrorTextBytes = 1 << 10

@@ -301,4 +301,6 @@ func (l *limits) leave(kind string, peer uuid.UUID) {
 }
 
 // isDefinite says whether an error of a handler means that nothing was done.
-func isDefinite(err error) bool { return errors.Is(err, metadata.ErrUnavailable) }
+func isDefinite(err error) bool {
+	return errors.Is(err, metadata.ErrUnavailable) && !errors.Is(err, metadata.ErrUnknownOutcome)
+}
