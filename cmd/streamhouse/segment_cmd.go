@@ -71,7 +71,7 @@ func eachSegment(cmd *cobra.Command, names []string, look func(name string, r io
 	}
 	open := openFile
 	if rawURL != "" {
-		store, err := driver.Open(clusterObjects(rawURL, cluster))
+		store, err := driver.Open(objectsOf(rawURL, cluster))
 		if err != nil {
 			return err
 		}

@@ -55,6 +55,7 @@ type Settings struct {
 	ShutdownTimeout   time.Duration
 
 	Flush ingest.Config
+	Peer  PeerSettings
 	Cache CacheSettings
 	Kafka KafkaSettings
 	Log   LogSettings
@@ -171,6 +172,7 @@ func settingsTable(s *Settings) []setting {
 		table = append(table, setting{key, &kafkaConfig{d, s.Kafka.Configs}, d.Doc})
 	}
 	table = append(table, costSettings(s)...)
+	table = append(table, peerSettings(s)...)
 	return append(table, []setting{
 		{"log.level", choice(&s.Log.Level, "debug", "info", "warn", "error"), "Least level that is logged: debug, info, warn or error."},
 		{"log.format", choice(&s.Log.Format, "text", "json"), "Format of the log, on standard error: text or json."},
@@ -183,7 +185,7 @@ func (s *Settings) resolve() error {
 	if n := len(s.AgentID); n == 0 || n > segment.MaxAgentIDLength || !utf8.ValidString(s.AgentID) {
 		return fmt.Errorf("agent_id must be 1 to %d bytes of text", segment.MaxAgentIDLength)
 	}
-	for _, check := range []func() error{s.resolveStores, s.resolveBudgets, s.checkAddresses, s.checkTimes, s.checkLimits, s.checkCluster, s.checkPrices, s.checkZones} {
+	for _, check := range []func() error{s.resolveStores, s.resolveBudgets, s.checkAddresses, s.resolvePeer, s.checkTimes, s.checkLimits, s.checkCluster, s.checkPrices, s.checkZones} {
 		if err := check(); err != nil {
 			return err
 		}
@@ -327,8 +329,8 @@ func (s *Settings) nodeConfig(session uuid.UUID, host string, port int32) node.C
 		Self:  metadata.Agent{ID: s.AgentID, Session: session, Host: host, Port: port, Zone: s.AvailabilityZone, Group: s.AgentGroup},
 		Lease: s.leaseConfig(), TopologyInterval: s.TopologyInterval, ShutdownTimeout: s.ShutdownTimeout,
 		Flush: s.Flush, Fetch: s.fetchConfig(debug.SetMemoryLimit(-1)), Objects: objstore.DefaultPolicy(),
-		Peers: peers.DefaultConfig(), Server: s.serverConfig(), Prices: s.prices(),
-		Zones: s.Zones, Configs: s.brokerConfigs(), TopicGroups: s.TopicGroups, LogDir: withoutQuery(s.ObjectURL),
+		Peers: peers.DefaultConfig(), RPC: s.rpcConfig(), Server: s.serverConfig(), Prices: s.prices(),
+		Zones: s.Zones, Configs: s.brokerConfigs(), TopicGroups: s.TopicGroups, LogDir: withoutQuery(s.clusterObjects()),
 	}
 }
 
@@ -363,16 +365,22 @@ func (s *Settings) advertised(listening net.Addr) (host string, port int32, err 
 	if s.AdvertisedAddress != "" {
 		return hostPort(s.AdvertisedAddress)
 	}
-	host, _, err = hostPort(s.Address)
-	if err != nil {
-		return "", 0, err
-	}
-	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
-		if host, err = os.Hostname(); err != nil {
-			return "", 0, fmt.Errorf("advertised_address must be set: %w", err)
-		}
+	if host, err = hostOf(s.Address); err != nil {
+		return "", 0, fmt.Errorf("advertised_address must be set: %w", err)
 	}
 	return host, int32(listening.(*net.TCPAddr).Port), nil
+}
+
+// hostOf is how others name the host that listens at an address.
+func hostOf(address string) (string, error) {
+	host, _, err := hostPort(address)
+	if err != nil {
+		return "", err
+	}
+	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
+		return os.Hostname()
+	}
+	return host, nil
 }
 
 func hostPort(address string) (host string, port int32, err error) {

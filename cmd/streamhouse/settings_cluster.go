@@ -60,9 +60,12 @@ func (s *Settings) metadataPlace() string {
 	return redact(s.MetadataURL)
 }
 
-// clusterObjects is where a cluster's objects are in the store at a URL, which may be
+// clusterObjects is the URL of the cluster's own part of the object store.
+func (s *Settings) clusterObjects() string { return objectsOf(s.ObjectURL, s.Cluster) }
+
+// objectsOf is where a cluster's objects are in the store at a URL, which may be
 // malformed: its driver says so.
-func clusterObjects(rawURL, cluster string) string {
+func objectsOf(rawURL, cluster string) string {
 	u, err := url.Parse(rawURL)
 	if cluster == "" || err != nil {
 		return rawURL

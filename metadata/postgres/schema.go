@@ -9,12 +9,6 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
-// A cluster that has a schema finds all that it uses there: its tables, those of the
-// migrations, and, since they resolve names when they are called, what its functions
-// use. What is outside of schemas is by session: advisory locks, channels and the names
-// of connections are made of its random id. Only the lock of the migrations is
-// everybody's, so that clusters of a database migrate one after the other.
-
 // Reasons to refuse a connection of a cluster that has a schema.
 var (
 	errNoSchema    = errors.New("it does not exist, or the role may not use it")

@@ -6,6 +6,19 @@
 
 -- +goose Up
 
+-- Until now an agent's group meant nothing. From now on agents that have one would be
+-- refused the leases of all topics that there are.
+-- +goose StatementBegin
+DO $$
+BEGIN
+    IF EXISTS (SELECT FROM agents WHERE session IS NOT NULL AND agent_group <> ''
+               AND heartbeat_at > extract(epoch FROM clock_timestamp()) * 1000 - 60000) THEN
+        RAISE EXCEPTION 'agents of an older release run with agent_group set, and would lose their topics: take it out of their settings and restart them, upgrade all, and move topics to groups then';
+    END IF;
+END
+$$;
+-- +goose StatementEnd
+
 ALTER TABLE topics ADD COLUMN agent_group TEXT NOT NULL DEFAULT '';
 CREATE UNIQUE INDEX topics_group_name ON topics (agent_group, name) WHERE deleted_at IS NULL;
 DROP INDEX topics_name;
