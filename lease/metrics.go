@@ -28,7 +28,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 			Help: "Leases that this agent holds.",
 		}),
 		borrowed: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "streamhouse_agent_borrowed_lease_count",
+			Name: "streamhouse_agent_borrowed_leases",
 			Help: "Partitions led by agents of other zones for which this agent takes appends.",
 		}),
 		acquisitions: prometheus.NewCounter(prometheus.CounterOpts{

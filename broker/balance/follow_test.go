@@ -142,6 +142,7 @@ func (c *cluster) followed() (at []time.Duration) {
 // Whatever writers do, where their zone has agents or not: a lease follows them once
 // in five minutes, and balance does not move it to another zone.
 func TestALeaseFollowsOnceInFiveMinutes(t *testing.T) {
+	t.Parallel()
 	zones := []string{"a", "b", "c", "without agents"}
 	rapid.Check(t, func(t *rapid.T) {
 		c := newCluster(rapid.IntRange(1, 2).Draw(t, "agents"), "a", "b", "c")
@@ -171,6 +172,7 @@ func TestALeaseFollowsOnceInFiveMinutes(t *testing.T) {
 
 // Writers of two zones that take turns are a mood.
 func TestWritersThatTakeTurnsAreSeldomFollowed(t *testing.T) {
+	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		c := newCluster(2, "a", "b", "c")
 		turns := rapid.SampledFrom([][]string{{"a", "b"}, {"b", "c"}}).Draw(t, "zones")
@@ -192,13 +194,15 @@ func TestWritersThatTakeTurnsAreSeldomFollowed(t *testing.T) {
 // then nothing moves any more. So are those whose lease came to another zone than
 // theirs in the first place.
 func TestWritersThatMoveAreFollowed(t *testing.T) {
+	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		c := newCluster(2, "a", "b", "c")
 		rate := rapid.IntRange(4<<10, 16<<20).Draw(t, "bytes a second")
 		home := rapid.SampledFrom([]string{"", "a"}).Draw(t, "home")
 		if home != "" {
+			n := rapid.IntRange(rate/2, 2*rate).Draw(t, "bytes at home")
 			for range rapid.IntRange(300, 900).Draw(t, "seconds at home") {
-				c.write(map[string]int{home: rapid.IntRange(rate/2, 2*rate).Draw(t, "bytes")})
+				c.write(map[string]int{home: n})
 			}
 			if at := c.followed(); len(at) > 0 {
 				t.Fatalf("followed at %s", at)

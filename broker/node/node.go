@@ -24,6 +24,7 @@ import (
 	"github.com/streamhouse/streamhouse/broker/partition"
 	"github.com/streamhouse/streamhouse/broker/peers"
 	"github.com/streamhouse/streamhouse/broker/prune"
+	"github.com/streamhouse/streamhouse/broker/rpc"
 	"github.com/streamhouse/streamhouse/broker/topology"
 	"github.com/streamhouse/streamhouse/broker/traffic"
 	"github.com/streamhouse/streamhouse/broker/zone"
@@ -94,6 +95,7 @@ type Node struct {
 	groups  *group.Coordinator
 	prune   *prune.Loop
 	zones   *zone.Finder
+	rpc     *rpc.Client // nil if this agent speaks with no other
 	balance *balance.Loop
 	server  *protocol.Server
 }
@@ -147,24 +149,36 @@ func (n *Node) assemble() error {
 	requests := objstore.NewMetrics(reg)
 	objects := objstore.WithPolicy(objstore.WithMetrics(n.env.Objects, requests), cfg.Objects)
 	n.Leases = lease.NewManager(n.Store, self.ID, cfg.Lease, lease.NewMetrics(reg), log)
-	n.reader = fetch.New(cfg.Fetch, n.Store, objects, leads{n.Leases}, fetch.NewMetrics(reg), log)
+	reads := cfg.Fetch
+	if n.rpc != nil {
+		reads.Peers = feeds{n}
+		if self.Zone != "" {
+			reads.Zone = zoneCache{n}
+		}
+	}
+	n.reader = fetch.New(reads, n.Store, objects, leads{n.Leases}, fetch.NewMetrics(reg), log)
 	n.Topology = topology.NewWatcher(topology.Config{
 		Interval: cfg.TopologyInterval, AgentFresh: cfg.Lease.Duration, NodeID: self.NodeID, Broker: static,
 		Deleted: func(topic uuid.UUID) {
 			n.reader.Forget(topic)
 			n.Leases.Forget(topic)
 		},
+		Changed: n.viewed,
 	}, n.Agent.Listed(n.Store), log)
 	n.zones = zone.NewFinder(self.Zone, cfg.Zones)
 	n.Traffic = n.newMeter(requests)
 	bucket := balance.NewBucket(objects)
-	n.pool = ingest.NewPool(cfg.Flush, ingest.Environment{
+	pooled := ingest.Environment{
 		AgentID: self.ID, Session: self.Session, Leases: n.Leases, Objects: bucket,
-		Committer: n.Store, Observer: n.reader, Metrics: ingest.NewMetrics(reg), Log: log,
-		Agents: func() int { return len(n.Topology.Snapshot().Agents()) },
-	})
+		Committer: n.Store, Names: n.Store, Observer: n.reader, Metrics: ingest.NewMetrics(reg), Log: log,
+		Agents: func() int { return n.Topology.Snapshot().Sharing },
+	}
+	if n.rpc != nil {
+		pooled.Remote = n.rpc
+	}
+	n.pool = ingest.NewPool(cfg.Flush, pooled)
 	appends := partition.DefaultConfig()
-	appends.Doubt = n.doubt
+	appends.Doubt, appends.Borrow = n.doubt, n.borrow
 	n.table = partition.NewTable(appends, n.Leases, n.pool)
 	groups := group.NewConfig(static)
 	groups.AgentGroup = self.Group

@@ -12,7 +12,7 @@ import (
 // newMeter makes the meter of the agent's traffic.
 func (n *Node) newMeter(requests *objstore.Metrics) *traffic.Meter {
 	return traffic.New(traffic.Config{
-		Zone: n.cfg.Self.Zone, ZoneOf: n.zones.Of,
+		Zone: n.cfg.Self.Zone, Zones: n.cfg.Zones.Zones(), ZoneOf: n.zones.Of,
 		Agents: n.zonesAlive, Requests: requests.Answered, Prices: n.cfg.Prices,
 	}, n.env.Registry)
 }

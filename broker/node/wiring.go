@@ -55,13 +55,6 @@ func (n *Node) doubt(k lease.Key) <-chan struct{} {
 	return nil
 }
 
-// reachable says whether another agent takes appends of this one: none does that has
-// no address for it.
-func (n *Node) reachable(agentID string) bool {
-	a, ok := n.Topology.Snapshot().Agent(agentID)
-	return ok && a.PeerAddress != ""
-}
-
 // withdraw has clients sent to the other agents: this one is alive and of no use.
 func (n *Node) withdraw(ctx context.Context) {
 	n.Topology.Leave(true)

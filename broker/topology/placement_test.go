@@ -94,7 +94,7 @@ func TestLeadersOfZones(t *testing.T) {
 
 func TestPlacementStaysInTheZone(t *testing.T) {
 	t.Parallel()
-	k, shard := key(1, 0), metadata.GroupShardKey(metadata.DefaultAgentGroup, 3)
+	k, shard := key(1, 0), metadata.GroupShardKey("", 3)
 	a1, a2, b1, b2 := in("a", agent(1, 0)), in("a", agent(2, 0)), in("b", agent(3, 0)), in("b", agent(4, 0))
 	dead := a1
 	dead.HeartbeatAge = fresh
@@ -124,7 +124,7 @@ func TestPlacementStaysInTheZone(t *testing.T) {
 	if a, epoch, ok := s.CoordinatorFor("a", shard); !ok || a.NodeID != 3 || epoch != 2 {
 		t.Errorf("the coordinator is %d in epoch %d, %v", a.NodeID, epoch, ok)
 	}
-	if a, _, ok := s.CoordinatorFor("b", metadata.GroupShardKey(metadata.DefaultAgentGroup, 4)); !ok || a.Zone != "b" {
+	if a, _, ok := s.CoordinatorFor("b", metadata.GroupShardKey("", 4)); !ok || a.Zone != "b" {
 		t.Errorf("the coordinator of a shard that nobody holds is %d, %v", a.NodeID, ok)
 	}
 }
@@ -156,7 +156,7 @@ func TestAgentsOfZones(t *testing.T) {
 		}
 	}
 	// Coordinators are among them, and one of them is as good as a spare agent.
-	shards := []metadata.Leader{leader(metadata.GroupShardKey(metadata.DefaultAgentGroup, 0), 4, 1), leader(metadata.GroupShardKey(metadata.DefaultAgentGroup, 1), 2, 1), leader(metadata.GroupShardKey(metadata.DefaultAgentGroup, 2), 7, 1)}
+	shards := []metadata.Leader{leader(metadata.GroupShardKey("", 0), 4, 1), leader(metadata.GroupShardKey("", 1), 2, 1), leader(metadata.GroupShardKey("", 2), 7, 1)}
 	s = viewOf(t, metadata.Topology{Agents: agents, Shards: shards})
 	if got := told(s, "a"); !slices.Equal(got, []int32{2, 3, 4}) {
 		t.Errorf("with a coordinator in another zone: %v", got)

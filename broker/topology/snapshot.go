@@ -27,8 +27,11 @@ type Snapshot struct {
 	Version   int64
 	// TopicsVersion is a version since which no topic has changed.
 	TopicsVersion int64
-	Taken         time.Time // on the agent's monotonic clock, from before the store was asked
-	Broker        *config.Broker
+	// Sharing is how many agents are listed of all agent groups. All else is of this
+	// agent's own.
+	Sharing int
+	Taken   time.Time // on the agent's monotonic clock, from before the store was asked
+	Broker  *config.Broker
 
 	agents  []metadata.Agent // by node id; all that are listed
 	agentAt map[string]int   // by agent id, the place in agents
@@ -140,7 +143,7 @@ func (s *Snapshot) OtherLeads(id string) bool {
 // agents are heard of whose heartbeats are not older than fresh.
 func (s *Snapshot) apply(d *metadata.Topology, taken time.Time, fresh time.Duration, cfg Config) *Snapshot {
 	n := &Snapshot{
-		ClusterID: d.ClusterID, Version: d.Version, Taken: taken, Broker: s.Broker, fresh: fresh,
+		ClusterID: d.ClusterID, Version: d.Version, Sharing: d.Sharing, Taken: taken, Broker: s.Broker, fresh: fresh,
 		TopicsVersion: s.TopicsVersion, byName: s.byName, byID: s.byID, leaders: s.leaders, shards: s.shards,
 		configs: s.configs, groups: s.groups, group: s.group,
 	}

@@ -25,7 +25,7 @@ type subnet struct {
 func NewMap(zones map[string][]netip.Prefix) (Map, error) {
 	var m Map
 	for _, zone := range slices.Sorted(maps.Keys(zones)) {
-		if err := checkName(zone); err != nil {
+		if err := CheckName(zone); err != nil {
 			return Map{}, err
 		}
 		for _, prefix := range zones[zone] {
@@ -51,8 +51,9 @@ func NewMap(zones map[string][]netip.Prefix) (Map, error) {
 	return m, nil
 }
 
-// checkName refuses names that a tag could not have.
-func checkName(zone string) error {
+// CheckName refuses names of zones that a tag could not have. The error is for the
+// operator.
+func CheckName(zone string) error {
 	switch {
 	case zone == "":
 		return errors.New("a zone has no name")

@@ -23,6 +23,7 @@ import (
 	"github.com/streamhouse/streamhouse/broker/node"
 	"github.com/streamhouse/streamhouse/broker/peers"
 	"github.com/streamhouse/streamhouse/broker/traffic"
+	"github.com/streamhouse/streamhouse/broker/zone"
 	"github.com/streamhouse/streamhouse/lease"
 	"github.com/streamhouse/streamhouse/metadata"
 	"github.com/streamhouse/streamhouse/metadata/sqlite"
@@ -40,6 +41,7 @@ type Settings struct {
 	AdvertisedAddress string
 	AdminAddress      string
 	AvailabilityZone  string
+	Zones             zone.Map
 	AgentGroup        string
 	Cluster           string
 	MultiAgent        bool
@@ -124,7 +126,8 @@ func settingsTable(s *Settings) []setting {
 		{"address", text(&s.Address), "Where the Kafka listener listens: host:port. An empty host is every interface."},
 		{"advertised_address", text(&s.AdvertisedAddress), "host:port that clients are told to connect to. The default is the address, with the host's name where that is every interface."},
 		{"admin_address", text(&s.AdminAddress), "Where /metrics, /healthz, /readyz, /agents, /leases, /cost and /debug/pprof listen. Keep it private."},
-		{"availability_zone", text(&s.AvailabilityZone), "Zone in which this agent runs; clients see it as the broker's rack."},
+		{"availability_zone", text(&s.AvailabilityZone), "Zone in which this agent runs, and the broker's rack for clients. Those that are known to be of the same zone are told of its agents only, as long as there are any: by a tag in their client id (zone=us-east-1a, and the spellings of WarpStream and Inkless), by the subnets of zones, or by client.rack of consumers."},
+		{"zones", subnets(&s.Zones), "Subnets of clients by zone: zone=subnet,subnet;zone=subnet, or in the file a list below each zone. The smallest subnet that has a client's address says in which zone it is, unless its client id does."},
 		{"agent_group", text(&s.AgentGroup), "Group of agents to which this one belongs: it serves the topics of that group, and nothing of others is there. Up to 64 characters of a-z, A-Z, 0-9, '.', '_' and '-'. The default group has no name."},
 		{"cluster", text(&s.Cluster), clusterDoc},
 		{"multi_agent", boolean(&s.MultiAgent), "State that other agents share the stores, and refuse to start on stores that they cannot share: it takes PostgreSQL and S3."},
@@ -178,7 +181,7 @@ func (s *Settings) resolve() error {
 	if n := len(s.AgentID); n == 0 || n > segment.MaxAgentIDLength || !utf8.ValidString(s.AgentID) {
 		return fmt.Errorf("agent_id must be 1 to %d bytes of text", segment.MaxAgentIDLength)
 	}
-	for _, check := range []func() error{s.resolveStores, s.resolveBudgets, s.checkAddresses, s.checkTimes, s.checkLimits, s.checkCluster, s.checkPrices} {
+	for _, check := range []func() error{s.resolveStores, s.resolveBudgets, s.checkAddresses, s.checkTimes, s.checkLimits, s.checkCluster, s.checkPrices, s.checkZones} {
 		if err := check(); err != nil {
 			return err
 		}
@@ -323,7 +326,7 @@ func (s *Settings) nodeConfig(session uuid.UUID, host string, port int32) node.C
 		Lease: s.leaseConfig(), TopologyInterval: s.TopologyInterval, ShutdownTimeout: s.ShutdownTimeout,
 		Flush: s.Flush, Fetch: s.fetchConfig(debug.SetMemoryLimit(-1)), Objects: objstore.DefaultPolicy(),
 		Peers: peers.DefaultConfig(), Server: s.serverConfig(), Prices: s.prices(),
-		Configs: s.brokerConfigs(), LogDir: withoutQuery(s.clusterObjects()),
+		Zones: s.Zones, Configs: s.brokerConfigs(), LogDir: withoutQuery(s.clusterObjects()),
 	}
 }
 

@@ -24,6 +24,12 @@ type value interface {
 	Shown() string
 }
 
+// tree is a value that the file may write as a map.
+type tree interface {
+	value
+	SetTree(map[string]any) error
+}
+
 // bound is a value over a place, with how to parse and to print it.
 type bound[T any] struct {
 	place *T
