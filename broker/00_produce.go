@@ -69,6 +69,7 @@ func (b *Broker) produce(ctx context.Context, req *protocol.Request) protocol.Re
 			stages = append(stages, s)
 		}
 	}
+	zone := from.zone
 	if b.Wrote != nil {
 		b.Wrote(req, appends)
 	}
@@ -82,14 +83,14 @@ func (b *Broker) produce(ctx context.Context, req *protocol.Request) protocol.Re
 		return protocol.LaterNone(func(ctx context.Context) error {
 			// The client may leave at once: what it sent is written all the same.
 			ctx = context.WithoutCancel(ctx)
-			if b.finishProduce(ctx, pending, stages, resp, from.zone, timeout); failed(stages) {
+			if b.finishProduce(ctx, pending, stages, resp, zone, timeout); failed(stages) {
 				return errAcks0Failed
 			}
 			return nil
 		})
 	}
 	return protocol.Later(func(ctx context.Context) kmsg.Response {
-		b.finishProduce(ctx, pending, stages, resp, from.zone, timeout)
+		b.finishProduce(ctx, pending, stages, resp, zone, timeout)
 		return resp
 	})
 }

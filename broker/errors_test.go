@@ -50,6 +50,7 @@ var intended = map[string]struct {
 	"lease.ErrFenced":           {lease.ErrFenced, kerr.NotLeaderForPartition, kerr.NotLeaderForPartition},
 	"lease.ErrLeaseHeldByOther": {&lease.HeldByOtherError{}, kerr.NotLeaderForPartition, kerr.NotLeaderForPartition},
 	"lease.ErrNotLeader":        {lease.ErrNotLeader, kerr.NotLeaderForPartition, kerr.NotLeaderForPartition},
+	"lease.ErrNotSequenced":     {lease.ErrNotSequenced, kerr.NotLeaderForPartition, kerr.NotLeaderForPartition},
 	"lease.ErrReleased":         {lease.ErrReleased, kerr.NotLeaderForPartition, kerr.NotLeaderForPartition},
 	"lease.ErrTaken":            {lease.ErrTaken, kerr.NotLeaderForPartition, kerr.NotLeaderForPartition},
 	"lease.ErrUnknownKey":       {lease.ErrUnknownKey, kerr.UnknownTopicOrPartition, kerr.UnknownTopicOrPartition},

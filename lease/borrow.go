@@ -58,12 +58,14 @@ func (m *Manager) endBorrowed(choose func(*Lease) bool, cause error) {
 	}
 }
 
-// giveBack takes a borrowed lease out, unless it is gone already. The caller holds mu.
+// giveBack takes a borrowed lease out, unless it is gone already. What was known of its
+// holder may be wrong by now. The caller holds mu.
 func (m *Manager) giveBack(l *Lease) bool {
 	if m.borrowed[l.key] != l {
 		return false
 	}
 	delete(m.borrowed, l.key)
+	m.machine.disbelieve(l.key)
 	m.metrics.borrowed.Set(float64(len(m.borrowed)))
 	return true
 }

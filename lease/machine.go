@@ -140,6 +140,14 @@ func (m *machine) refused(now time.Duration, e *HeldByOtherError) {
 	}
 }
 
+// disbelieve takes in that another agent may not have the lease any more.
+func (m *machine) disbelieve(k Key) {
+	if d, ok := m.denied[k]; ok {
+		d.until = 0
+		m.denied[k] = d
+	}
+}
+
 // renewed takes in the answer to a renewal of the asked terms, and returns the
 // leases that the store no longer has as this agent's.
 func (m *machine) renewed(sent time.Duration, asked, got []Term) (lost []*Lease) {

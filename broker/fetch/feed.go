@@ -20,7 +20,7 @@ const (
 )
 
 // notLed is the leader epoch of a growth that says that this agent does not lead
-// the partition, or was told to say no more of it.
+// the partition, and says no more of it unless it is added again.
 const notLed = -1
 
 // Feed tells another agent how the partitions grow that this agent leads. Want may
@@ -52,21 +52,22 @@ func (r *Reader) Feed() *Feed {
 	return &Feed{r: r, wake: make(chan struct{}, 1), checked: time.Now(), outlets: map[lease.Key]*outlet{}}
 }
 
-// Want adds partitions to the feed, then drops others. Of each that is added the
-// present state is told at once, and of each that is dropped, or that this agent
-// does not lead, that the feed says no more of it: in leader epoch -1.
+// Want drops partitions from the feed, and adds others. Of those that are added the
+// present state is told at once; or, when they are added and whenever it is so, that
+// this agent does not lead them: in leader epoch -1. Then they have to be added anew.
 func (f *Feed) Want(add, drop []lease.Key) {
-	for _, k := range add {
-		f.add(k)
-	}
 	for _, k := range drop {
 		f.drop(k)
+	}
+	for _, k := range add {
+		f.add(k)
 	}
 }
 
 func (f *Feed) add(k lease.Key) {
 	if _, leads := f.r.leases.Leads(k); !leads {
 		f.drop(k)
+		(&outlet{feed: f, key: k}).replace(ended(k))
 		return
 	}
 	v := f.r.views.get(k)
@@ -90,16 +91,24 @@ func (f *Feed) drop(k lease.Key) {
 	o := f.outlets[k]
 	f.mu.Unlock()
 	if o == nil {
-		o = &outlet{feed: f, view: &view{}, key: k}
+		return
 	}
 	o.view.mu.Lock()
 	defer o.view.mu.Unlock()
-	o.end()
+	o.view.unlist(o)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	delete(f.outlets, k)
+	f.queue = slices.DeleteFunc(f.queue, func(q *outlet) bool { return q == o })
 }
 
-// Next waits for news and returns them: at most one growth a partition, but for
-// ends and beginnings. It fails when ctx, the feed or the reader ends. There must
-// be one caller at a time.
+// ended is the news that there are no more.
+func ended(k lease.Key) metadata.Growth {
+	return metadata.Growth{Key: k, Watermarks: metadata.Watermarks{LogStart: -1, LastStable: -1, High: -1, LeaderEpoch: notLed}}
+}
+
+// Next waits for news and returns them. It fails when ctx, the feed or the reader
+// ends. There must be one caller at a time.
 func (f *Feed) Next(ctx context.Context) ([]metadata.Growth, error) {
 	check := time.NewTimer(feedCheck)
 	defer check.Stop()
@@ -188,7 +197,8 @@ func (o *outlet) present() {
 		return
 	}
 	o.epoch = epoch
-	news := metadata.Growth{Key: o.key, Watermarks: metadata.Watermarks{LogStart: -1, LastStable: -1, High: -1, LeaderEpoch: epoch}}
+	news := ended(o.key) // of what this agent does not know yet
+	news.Watermarks.LeaderEpoch = epoch
 	if v.known && v.marks.LeaderEpoch == epoch {
 		news.Watermarks, news.Extents = v.marks, v.stored()
 		if time.Since(v.confirmed) > tailAge {
@@ -198,7 +208,7 @@ func (o *outlet) present() {
 	o.replace(news)
 }
 
-// end tells that the feed says no more of the partition. The caller has view.mu.
+// end tells that this agent does not lead the partition. The caller has view.mu.
 func (o *outlet) end() {
 	o.view.unlist(o)
 	f := o.feed
@@ -207,7 +217,7 @@ func (o *outlet) end() {
 		delete(f.outlets, o.key)
 	}
 	f.mu.Unlock()
-	o.replace(metadata.Growth{Key: o.key, Watermarks: metadata.Watermarks{LogStart: -1, LastStable: -1, High: -1, LeaderEpoch: notLed}})
+	o.replace(ended(o.key))
 }
 
 // replace makes news the only ones of the partition.

@@ -18,9 +18,10 @@ type Peers interface {
 	Holder(k lease.Key) (agentID string, ok bool)
 	// Follow has an agent's feed tell f, until ctx or the connection ends. It calls
 	// Wanted when it begins and whenever changed is closed, and Feed.Want with that
-	// over there; and Grown with what Feed.Next returns there, in order and never
-	// twice, and with nothing at least every 200 ms as a sign of life. A connection
-	// over which no questions are answered must end.
+	// over there; and Grown with what Feed.Next returns there, in order, and with
+	// nothing every 200 ms or so as a sign of life. What was told of a partition before
+	// it was dropped must not come after it was added again; and a connection over
+	// which nobody answers must end.
 	Follow(ctx context.Context, agentID string, f Follower) error
 }
 
@@ -49,21 +50,19 @@ type follower struct {
 	heard   atomic.Int64 // when Grown was last called: ns since r.born; 0: never
 	over    atomic.Bool  // set under mu
 
-	mu        sync.Mutex
-	again     time.Time // once over: when the agent may be asked again
-	keys      map[lease.Key]*followed
-	add, drop []lease.Key
-	changed   chan struct{}
+	mu      sync.Mutex
+	again   time.Time // once over: when the agent may be asked again
+	keys    map[lease.Key]*followed
+	wants   map[lease.Key]bool // to be added or dropped, as Wanted will say
+	changed chan struct{}
 }
 
-// followed is a partition in a follower. What is heard of one that was dropped
-// counts for nothing until the feed has said that it says no more; only then is it
-// added again. So news from before are never taken for what is so now.
+// followed is a partition in a follower.
 type followed struct {
 	view  *view
 	state followState
 	round uint64    // of pursuit in which it was last wanted
-	until time.Time // when it may be asked for again, if refused
+	until time.Time // when it may be asked for again, if it was left
 }
 
 type followState int
@@ -71,8 +70,7 @@ type followState int
 const (
 	followAsked followState = iota
 	followTold
-	followRefused
-	followDropped // the feed has not confirmed it yet
+	followLeft // because nobody wants it, or the agent does not lead it
 )
 
 // live says whether the feed was heard lately.
@@ -84,8 +82,17 @@ func (f *follower) live(now time.Time) bool {
 func (f *follower) Wanted() (add, drop []lease.Key, changed <-chan struct{}) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	add, drop = f.add, f.drop
-	f.add, f.drop = nil, nil
+	for k, wanted := range f.wants {
+		if wanted {
+			add = append(add, k)
+			continue
+		}
+		drop = append(drop, k)
+		if s := f.keys[k]; s != nil { // news may be on their way still
+			s.until = time.Now().Add(followRetry)
+		}
+	}
+	clear(f.wants)
 	return add, drop, f.changed
 }
 
@@ -104,23 +111,13 @@ func (f *follower) Grown(news []metadata.Growth) {
 }
 
 func (f *follower) grown(g *metadata.Growth, now time.Time) growthOutcome {
-	s, ended := f.keys[g.Key], g.Watermarks.LeaderEpoch == notLed
+	s := f.keys[g.Key]
 	switch {
-	case s == nil && !ended: // it does not know that nobody wants to hear this
-		f.keys[g.Key] = &followed{state: followDropped}
-		f.drop = append(f.drop, g.Key)
+	case s == nil || s.state == followLeft:
 		return growthUnwanted
-	case s == nil:
-		return growthUnwanted
-	case ended && s.state == followDropped:
-		delete(f.keys, g.Key)
+	case g.Watermarks.LeaderEpoch == notLed:
+		f.leave(g.Key, s, now)
 		return growthEnded
-	case ended:
-		s.view.unfed(f)
-		s.state, s.until = followRefused, now.Add(followRetry)
-		return growthEnded
-	case s.state == followDropped || s.state == followRefused:
-		return growthUnwanted
 	}
 	s.state = followTold
 	return s.view.grown(g, f, now)
@@ -134,16 +131,13 @@ func (f *follower) wish(k lease.Key, v *view, round uint64, now time.Time) {
 		return
 	}
 	s := f.keys[k]
-	switch {
-	case s == nil:
+	switch _, pending := f.wants[k]; {
+	case s != nil && s.state == followLeft && (pending || now.Before(s.until)):
+	case s == nil || s.state == followLeft:
 		f.keys[k] = &followed{view: v, round: round}
-		f.add = append(f.add, k)
-	case s.state == followDropped:
+		f.wants[k] = true
 	case s.view != v: // of a topic that was deleted
-		f.leave(k, s)
-	case s.state == followRefused && !now.Before(s.until):
-		s.state, s.round = followAsked, round
-		f.add = append(f.add, k)
+		f.leave(k, s, now)
 	default:
 		s.round = round
 	}
@@ -151,14 +145,17 @@ func (f *follower) wish(k lease.Key, v *view, round uint64, now time.Time) {
 
 // sweep drops what was not wished for in this round, and returns how many
 // partitions are left, and of how many of them the feed tells.
-func (f *follower) sweep(round uint64) (wanted, told int) {
+func (f *follower) sweep(round uint64, now time.Time) (wanted, told int) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for k, s := range f.keys {
+		_, pending := f.wants[k]
 		switch {
-		case s.state == followDropped:
+		case s.state == followLeft && !pending && !now.Before(s.until):
+			delete(f.keys, k)
+		case s.state == followLeft:
 		case s.round != round:
-			f.leave(k, s)
+			f.leave(k, s, now)
 		default:
 			wanted++
 			if s.state == followTold {
@@ -170,20 +167,21 @@ func (f *follower) sweep(round uint64) (wanted, told int) {
 	return wanted, told
 }
 
-// leave drops a partition.
-func (f *follower) leave(k lease.Key, s *followed) {
+// leave drops a partition. It stays a while, in which what is told of it counts for
+// nothing: so news of before are not taken for what is so when it is added again.
+func (f *follower) leave(k lease.Key, s *followed, now time.Time) {
 	s.view.unfed(f)
-	if s.state == followRefused { // the feed has not got it
-		delete(f.keys, k)
-		return
+	s.state, s.until = followLeft, now.Add(followRetry)
+	if f.wants[k] { // the feed has never heard of it
+		delete(f.wants, k)
+	} else {
+		f.wants[k] = false
 	}
-	s.state = followDropped
-	f.drop = append(f.drop, k)
 }
 
 // announce tells the connection that there is something to add or to drop.
 func (f *follower) announce() {
-	if len(f.add)+len(f.drop) > 0 {
+	if len(f.wants) > 0 {
 		close(f.changed)
 		f.changed = make(chan struct{})
 	}
@@ -196,9 +194,7 @@ func (f *follower) end() {
 	f.over.Store(true)
 	f.again = time.Now().Add(followRetry)
 	for _, s := range f.keys {
-		if s.view != nil {
-			s.view.unfed(f)
-		}
+		s.view.unfed(f)
 	}
 	f.keys = nil
 }
@@ -248,7 +244,7 @@ func (p *pursuit) home() {
 	}
 	total := 0
 	for id, f := range p.followers {
-		wanted, told := f.sweep(p.round)
+		wanted, told := f.sweep(p.round, now)
 		total += told
 		if wanted == 0 {
 			f.stop()
@@ -267,7 +263,9 @@ func (p *pursuit) follower(agentID string) *follower {
 	if f := p.followers[agentID]; f != nil {
 		return f
 	}
-	f := &follower{r: p.r, agentID: agentID, keys: map[lease.Key]*followed{}, changed: make(chan struct{})}
+	f := &follower{
+		r: p.r, agentID: agentID, keys: map[lease.Key]*followed{}, wants: map[lease.Key]bool{}, changed: make(chan struct{}),
+	}
 	p.followers[agentID] = f
 	ctx, stop := context.WithCancel(p.ctx)
 	f.stop = stop
@@ -276,7 +274,7 @@ func (p *pursuit) follower(agentID string) *follower {
 		err := p.r.cfg.Peers.Follow(ctx, agentID, f)
 		f.end()
 		if ctx.Err() == nil {
-			p.r.log.Warn("another agent does not tell of its commits any more: the metadata store is asked instead",
+			p.r.log.Info("another agent does not tell of its commits any more: the metadata store is asked instead",
 				"agent", agentID, "error", err)
 		}
 	})
@@ -348,10 +346,9 @@ func (v *view) grown(g *metadata.Growth, by *follower, now time.Time) growthOutc
 		return growthUnwanted
 	case v.known && m.LeaderEpoch < v.marks.LeaderEpoch, v.fed.by == by && m.LeaderEpoch < v.fed.epoch:
 		return growthOld
-	case v.fed.by != by:
-		v.fed = fed{by: by}
+	case v.fed.by != by, m.LeaderEpoch > v.fed.epoch: // what came before, nobody told
+		v.fed = fed{by: by, epoch: m.LeaderEpoch, until: unknownEnd, since: now}
 	}
-	v.fed.epoch = m.LeaderEpoch
 	if m.High < 0 || !v.known && m.LogStart < 0 {
 		return v.missed(unknownEnd, now)
 	}

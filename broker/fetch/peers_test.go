@@ -298,6 +298,31 @@ func TestFollowersLookForTheNextLeader(t *testing.T) {
 	})
 }
 
+// An agent that has not noticed that it leads no more is not believed by those who
+// have.
+func TestFeedOfAnOldLeaderIsNotBelieved(t *testing.T) {
+	inPair(t, func(t *testing.T, p *pair) {
+		p.lead(key(0))
+		p.leader.here(of(key(0), "a"))
+		p.followed(t, key(0))
+		p.leader.index.nextEpoch(key(0))
+		p.leader.elsewhere(of(key(0), "b"))
+		if res := p.other.fetch(key(0), 2, ample); res.Err != nil || res.Watermarks.LeaderEpoch != 2 {
+			t.Fatalf("got %+v", res)
+		}
+		p.leader.reader.LogStart(key(0), 1) // is told, in the old leader epoch
+		synctest.Wait()
+		if res := p.other.fetch(key(0), 2, ample); res.Err != nil || res.Watermarks.LeaderEpoch != 2 || res.Watermarks.LogStart != 0 {
+			t.Errorf("got %+v", res)
+		}
+		p.leader.elsewhere(of(key(0), "c"))
+		time.Sleep(401 * time.Millisecond)
+		if res := p.other.fetch(key(0), 2, ample); res.Err != nil || p.leader.index.check(t, key(0), 2, res.Records) != 3 {
+			t.Errorf("the old leader was believed: %+v", res)
+		}
+	})
+}
+
 // The bytes of inline batches are not sent: the index is asked for them, at once,
 // but no more often than a few times in a poll interval.
 func TestInlineCommitsElsewhereArePolledAtOnce(t *testing.T) {
@@ -311,19 +336,25 @@ func TestInlineCommitsElsewhereArePolledAtOnce(t *testing.T) {
 		if took := time.Since(began); took != 0 || p.leader.index.check(t, key(0), 1, long.results[0].Records) != 2 {
 			t.Errorf("answered after %v", took)
 		}
+		time.Sleep(time.Second)
+		p.leader.inlineHere(of(key(0), "c")) // while nobody waits
+		synctest.Wait()
+		if long = p.other.poll(t.Context(), patient, at(key(0), 2)); !long.done() {
+			t.Error("who comes behind an inline commit has to wait")
+		}
 		p.followed(t, key(0))
 		statements := p.leader.index.statements()
 		var group sync.WaitGroup
 		for range 5 {
 			group.Go(func() {
-				for next := int64(2); next < 102; {
+				for next := int64(3); next < 103; {
 					next = p.leader.index.check(t, key(0), next, p.other.fetch(key(0), next, patient).Records)
 				}
 			})
 		}
 		for range 100 {
 			time.Sleep(10 * time.Millisecond)
-			p.leader.inlineHere(of(key(0), "c"))
+			p.leader.inlineHere(of(key(0), "d"))
 		}
 		group.Wait()
 		if n := p.leader.index.statements() - statements; n > 25 {
@@ -454,7 +485,7 @@ func TestFeedTellsWhatItsLeaderCommits(t *testing.T) {
 		want("led again", "p0 e3 [0,74) 73-74; ")
 		f.Want(nil, []lease.Key{key(0), key(1)})
 		w.here(of(key(0), "k"))
-		want("dropped", "p0 e-1 [-1,-1); p1 e-1 [-1,-1); ")
+		want("dropped", "")
 		f.Close()
 		if _, err := f.Next(t.Context()); err == nil {
 			t.Error("a closed feed tells more")

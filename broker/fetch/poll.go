@@ -27,8 +27,8 @@ func (r *Reader) Run(ctx context.Context) error {
 	tick := time.NewTicker(r.cfg.PollInterval)
 	tick.Stop()
 	ticking := false
-	soon := time.NewTimer(0)
-	<-soon.C
+	soon := time.NewTimer(r.cfg.PollInterval)
+	soon.Stop()
 	var polled time.Time
 	for {
 		select {
@@ -40,7 +40,12 @@ func (r *Reader) Run(ctx context.Context) error {
 				ticking = true
 			}
 		case <-r.soon:
-			soon.Reset(r.cfg.PollInterval/soonest - time.Since(polled))
+			if early := r.cfg.PollInterval/soonest - time.Since(polled); early > 0 {
+				soon.Reset(early)
+				continue
+			}
+			polled = time.Now()
+			r.poll(ctx, true)
 		case <-soon.C:
 			polled = time.Now()
 			r.poll(ctx, true)

@@ -272,11 +272,11 @@ func (v *view) join(w waiter) {
 	}
 }
 
-func (v *view) leave(w waiter) {
+func (v *view) leave(w waiter, now time.Time) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	delete(v.waiters, w)
-	v.used = time.Now()
+	v.used = now
 }
 
 // polled says whether somebody waits for the partition whom neither this agent's

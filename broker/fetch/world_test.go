@@ -110,6 +110,13 @@ func (l *leases) Leads(k lease.Key) (int32, bool) {
 	return epoch, ok
 }
 
+// forget ends a leadership.
+func (l *leases) forget(k lease.Key) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.led, k)
+}
+
 // lead makes this agent the leader of a partition, in the next leader epoch.
 func (w *world) lead(k lease.Key) {
 	epoch := w.index.nextEpoch(k)
@@ -120,9 +127,7 @@ func (w *world) lead(k lease.Key) {
 
 // lose makes another agent the leader, in the next leader epoch.
 func (w *world) lose(k lease.Key) {
-	w.leases.mu.Lock()
-	delete(w.leases.led, k)
-	w.leases.mu.Unlock()
+	w.leases.forget(k)
 	w.index.nextEpoch(k)
 }
 

@@ -70,7 +70,7 @@ func (p *Pool) commit(ctx context.Context, group []*part) {
 			pt.flush.encodeInline()
 		}
 	}
-	l, doubt := p.own(), false
+	l, doubt := p.own, false
 	a := newAttempt(p.env.AgentID, group)
 	for delay := commitRetry; len(a.parts) > 0; delay = min(2*delay, maxCommitRetry) {
 		results, err := p.try(ctx, &a)
@@ -112,16 +112,27 @@ func (p *Pool) try(ctx context.Context, a *attempt) ([][]metadata.CommitResult, 
 }
 
 // expire fails the parts whose oldest batch is past its deadline, with cause,
-// and returns the others.
+// and returns the others. With a guest fail all guests behind it: what they have may
+// follow on it in its stream, which only the agents that sent them know.
 func (p *Pool) expire(group []*part, cause error) (rest []*part) {
 	limit := time.Now().Add(-p.cfg.CommitDeadline)
+	err := fmt.Errorf("%w: %w", ErrCommitUnavailable, cause)
 	var answers []answer
+	guests := false // have failed
 	p.mu.Lock()
 	for _, pt := range group {
-		if pt.opened().After(limit) {
+		if pt.opened().After(limit) && (pt.guest == nil || !guests) {
 			rest = append(rest, pt)
-		} else {
-			answers = append(answers, p.fail(pt, fmt.Errorf("%w: %w", ErrCommitUnavailable, cause))...)
+			continue
+		}
+		guests = guests || pt.guest != nil
+		answers = append(answers, p.fail(pt, err)...)
+	}
+	if guests {
+		for _, pt := range slices.Clone(p.own.line) {
+			if pt.guest != nil {
+				p.fail(pt, err)
+			}
 		}
 	}
 	p.mu.Unlock()

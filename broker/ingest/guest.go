@@ -114,7 +114,7 @@ func (p *Pool) welcome(o *metadata.CommitObject) *guest {
 	p.guests[o.ID] = g
 	p.guestBatches += len(o.Batches)
 	p.outstanding += len(o.Batches)
-	l := p.own()
+	l := p.own
 	l.line = append(l.line, &part{id: o.ID, lane: l, guest: g})
 	return g
 }

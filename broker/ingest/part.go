@@ -65,9 +65,6 @@ func (l *lane) readyPrefix() []*part {
 	return slices.Clone(l.line[:n])
 }
 
-// own is the lane of what this agent leads.
-func (p *Pool) own() *lane { return p.lanes[0] }
-
 // lane returns the lane to a holder, a new one if there is none. The caller holds mu.
 func (p *Pool) lane(holder string) *lane {
 	for _, l := range p.lanes {
@@ -82,7 +79,7 @@ func (p *Pool) lane(holder string) *lane {
 
 // leave drops a lane that has nothing left. The caller holds mu.
 func (p *Pool) leave(l *lane) {
-	if l != p.own() && len(l.line) == 0 && !l.committing {
+	if l != p.own && len(l.line) == 0 && !l.committing {
 		p.lanes = slices.DeleteFunc(p.lanes, func(other *lane) bool { return other == l })
 	}
 }

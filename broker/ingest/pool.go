@@ -123,6 +123,7 @@ type Pool struct {
 	drained chan struct{} // closed when the pool is closed and empty
 	workers sync.WaitGroup
 
+	own     *lane      // of what this agent leads
 	showing sync.Mutex // of what was committed, to the observer; taken with no other
 
 	mu           sync.Mutex
@@ -153,12 +154,13 @@ func NewPool(cfg Config, env Environment) *Pool {
 	if agents == nil {
 		agents = func() int { return 1 }
 	}
+	own := &lane{}
 	return &Pool{
-		cfg: cfg, env: env,
+		cfg: cfg, env: env, own: own,
 		wake:        make(chan struct{}, 1),
 		drained:     make(chan struct{}),
 		open:        newBuffer(),
-		lanes:       []*lane{{}},
+		lanes:       []*lane{own},
 		guests:      make(map[segment.ID]*guest),
 		puts:        newBucket(cfg.PutsPerSecond, cfg.PutBurst, now),
 		inlineBytes: newBucket(cfg.InlineBytesPerSecond, cfg.InlineBurst, now),
@@ -329,7 +331,7 @@ func (p *Pool) view(now time.Time) view {
 		bytes:      p.open.bytes,
 		hurried:    p.closed || p.hurried,
 		borrowed:   p.open.borrowed(),
-		committing: p.own().committing,
+		committing: p.own.committing,
 		slot:       len(p.line) < p.cfg.MaxUploads,
 		putWait:    p.puts.wait(now, 1),
 		inlineWait: p.inlineBytes.wait(now, float64(p.open.bytes)),
@@ -338,7 +340,7 @@ func (p *Pool) view(now time.Time) view {
 		v.age = now.Sub(p.open.entries[0].accepted)
 	}
 	requests := p.open.requests
-	for _, pt := range p.own().line {
+	for _, pt := range p.own.line {
 		v.uploading = v.uploading || !pt.ready()
 		if pt.flush != nil {
 			requests += pt.flush.requests

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/streamhouse/streamhouse/lease"
@@ -20,7 +21,10 @@ const remoteTries = 3
 // lane, once and in one shape. What it answers is as the store's answer. If it says
 // that nothing was done, the batches are in no log. If it is not known whether it did
 // anything, that is found out at the store (resolve).
+//
+// Batches whose borrowed leases have ended by now are not sent to the holder at all.
 func (p *Pool) commitRemote(ctx context.Context, l *lane, group []*part) {
+	p.refuseEnded(l, group)
 	a := newAttempt(l.holder, group)
 	if len(a.parts) == 0 {
 		p.finish(l, group, nil)
@@ -49,11 +53,62 @@ func (p *Pool) commitRemote(ctx context.Context, l *lane, group []*part) {
 	p.settle(l, group, &a, results)
 }
 
+// refuseEnded fails the batches of parts at the head of a lane whose leases have ended.
+func (p *Pool) refuseEnded(l *lane, group []*part) {
+	var answers []answer
+	now := time.Now()
+	p.mu.Lock()
+	for _, pt := range group {
+		for i := range pt.flush.entries {
+			if e := &pt.flush.entries[i]; pt.has(e) && e.err == nil && !e.Lease.Held() {
+				err := fmt.Errorf("%w: %w", lease.ErrNotLeader, context.Cause(e.Lease.Context()))
+				answers = append(answers, p.failEntry(e, err, now))
+			}
+		}
+	}
+	if len(answers) > 0 {
+		answers = append(answers, p.failSuccessors(l.line, now)...)
+	}
+	p.mu.Unlock()
+	p.deliver(answers)
+}
+
+// whileLeased returns a context that ends when no lease of the attempt is held any
+// more: from then on nothing is to be hoped for from the holder.
+func (a *attempt) whileLeased(ctx context.Context) (_ context.Context, release func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	stops := make(map[*lease.Lease]func() bool)
+	var held atomic.Int64
+	held.Store(1) // until all are counted
+	ended := func() {
+		if held.Add(-1) == 0 {
+			cancel()
+		}
+	}
+	for _, entries := range a.entries {
+		for _, e := range entries {
+			if stops[e.Lease] == nil {
+				held.Add(1)
+				stops[e.Lease] = context.AfterFunc(e.Lease.Context(), ended)
+			}
+		}
+	}
+	ended()
+	return ctx, func() {
+		cancel()
+		for _, stop := range stops {
+			stop()
+		}
+	}
+}
+
 // ask asks the holder, and again while that is quick and the outcome is not known.
 // With an error, doubt says that the holder may have committed, or may yet.
 func (p *Pool) ask(ctx context.Context, a *attempt) (results [][]metadata.CommitResult, doubt bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, p.cfg.RemoteTimeout)
 	defer cancel()
+	ctx, release := a.whileLeased(ctx)
+	defer release()
 	for try, delay := 1, commitRetry; ; try, delay = try+1, 2*delay {
 		results, err = p.env.Remote.Commit(ctx, &a.commit)
 		if err == nil {

@@ -169,6 +169,30 @@ func TestRefusedBatchEndsItsBorrowedLease(t *testing.T) {
 	}
 }
 
+// The view shows another leader while the holder is silent: what it was sent is
+// resolved, what was not sent yet is not sent, and other partitions go on.
+func TestBorrowedLeaseEndsWhileItsHolderIsSilent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		u, h := newPair(t, uploadsOnly)
+		moved, other := u.lease(1), u.lease(2)
+		u.rpc.Set(ingesttest.Fault{Nth: 1, Delay: time.Hour})
+		sent := u.add(1, one(t, 1, 0, 10), one(t, 3, 0, 10))
+		synctest.Wait()
+		waiting := u.addAll(placed{1, one(t, 4, 0, 10)}, placed{2, one(t, 2, 0, 10)})
+		<-time.After(time.Second)
+		begun := time.Now()
+		u.leases.EndBorrowed(func(l *lease.Lease) bool { return l == moved })
+		expect(t, "sent", refused, sent...)
+		expect(t, "not sent", lease.ErrTaken, waiting[0])
+		await(t, waiting[1:])
+		if took := time.Since(begun); took > 0 || !other.Held() {
+			t.Errorf("took %v, the other lease is held: %v", took, other.Held())
+		}
+		u.check()
+		h.check()
+	})
+}
+
 // A flush for several leaders is one object, of which each commits its part, and none
 // waits for another.
 func TestLanesDoNotWaitForOneAnother(t *testing.T) {
@@ -384,6 +408,43 @@ func TestGuestsAreBounded(t *testing.T) {
 		}
 		if h.shown[key(1)] != 256 {
 			t.Errorf("%d were committed", h.shown[key(1)])
+		}
+	})
+}
+
+// A guest that expires takes along those behind it, which may follow on it: the store
+// comes back in between.
+func TestGuestsExpireTogether(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newRig(t, nil)
+		h.commits.Set(ingesttest.Fault{Before: metadata.ErrUnavailable})
+		var objects []metadata.CommitObject
+		for range 200 { // more than one commit takes
+			objects = append(objects, object(h, 1))
+		}
+		err := make(chan error)
+		go func() {
+			_, e := commitAs(t.Context(), h, "a", objects...)
+			err <- e
+		}()
+		deadline := ingest.DefaultConfig().CommitDeadline
+		<-time.After(deadline / 2)
+		own := h.add(2, one(t, 1, 0, 10))
+		late := make(chan error)
+		go func() {
+			_, e := commitAs(t.Context(), h, "a", object(h, 1))
+			late <- e
+		}()
+		for _, err := range []chan error{err, late} {
+			if e := <-err; !errors.Is(e, metadata.ErrUnavailable) {
+				t.Error(e)
+			}
+			h.commits.Set()
+		}
+		await(t, own)
+		h.check()
+		if n := h.shown[key(1)]; n != 0 {
+			t.Errorf("%d were committed", n)
 		}
 	})
 }

@@ -16,7 +16,7 @@ import (
 // each agent reads objects by itself.
 
 // reachable says whether another agent takes what this one asks of it directly.
-func (n *Node) reachable(agentID string) bool { return n.rpc != nil && n.rpc.Reachable(agentID) }
+func (n *Node) reachable(agentID string) bool { return n.Calls != nil && n.Calls.Reachable(agentID) }
 
 // borrow says whether this agent takes appends for the holder of a lease: it does so
 // for one in another zone, since it stands in for that one in its own. In one zone
@@ -51,7 +51,7 @@ func (f feeds) Holder(k lease.Key) (agentID string, ok bool) {
 
 // Follow implements fetch.Peers.
 func (f feeds) Follow(ctx context.Context, agentID string, to fetch.Follower) error {
-	return f.rpc.Follow(ctx, agentID, to)
+	return f.Calls.Follow(ctx, agentID, to)
 }
 
 // zoneCache are the agents of this agent's zone for who reads objects.
@@ -66,7 +66,7 @@ func (z zoneCache) Owner(object segment.ID, chunk int64) (agentID string, ok boo
 
 // Block implements fetch.Zone.
 func (z zoneCache) Block(ctx context.Context, agentID string, object segment.ID, size, from, to int64) ([]byte, error) {
-	return z.rpc.Block(ctx, agentID, object, size, from, to)
+	return z.Calls.Block(ctx, agentID, object, size, from, to)
 }
 
 // handlers are what this agent does for others.
@@ -74,7 +74,9 @@ func (n *Node) handlers() rpc.Handlers {
 	return rpc.Handlers{
 		Commit: n.commitFor,
 		Feed:   func(metadata.Agent) rpc.Feed { return n.reader.Feed() },
-		Block:  n.reader.Block,
+		Block: func(ctx context.Context, object segment.ID, size, from, to int64) ([]byte, error) {
+			return n.reader.Block(ctx, object, size, from, to)
+		},
 	}
 }
 

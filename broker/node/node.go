@@ -49,6 +49,7 @@ type Config struct {
 	Fetch   fetch.Config
 	Objects objstore.Policy
 	Peers   peers.Config
+	RPC     rpc.Config
 	Server  protocol.ServerConfig
 	Prices  traffic.Prices
 
@@ -56,14 +57,17 @@ type Config struct {
 	Zones zone.Map
 	// Configs are Kafka's configs of the broker. What follows from Self is added.
 	Configs map[string]string
+	// TopicGroups are the agent groups of new topics; nil: all are of that of Self.
+	TopicGroups config.TopicGroups
 	// LogDir is what clients are told of where the records are.
 	LogDir string
 }
 
-// Environment is what an agent stands on. All fields are required, and remain the
-// caller's, who closes them when the agent has ended.
+// Environment is what an agent stands on. All fields but Peers are required, and
+// remain the caller's, who closes them when the agent has ended.
 type Environment struct {
 	Listener net.Listener // for Kafka's protocol
+	Peers    net.Listener // for calls of other agents, at Self.PeerAddress; nil: there are none
 	Store    metadata.Store
 	Objects  objstore.Store // without retries and metrics
 	Registry prometheus.Registerer
@@ -83,6 +87,8 @@ type Node struct {
 	Broker   *broker.Broker
 	Writers  *balance.Writers
 	Traffic  *traffic.Meter
+	// Calls are those of other agents; nil if there are none.
+	Calls *rpc.Client
 
 	cfg     Config
 	env     Environment
@@ -95,9 +101,9 @@ type Node struct {
 	groups  *group.Coordinator
 	prune   *prune.Loop
 	zones   *zone.Finder
-	rpc     *rpc.Client // nil if this agent speaks with no other
 	balance *balance.Loop
 	server  *protocol.Server
+	answers *rpc.Server // as Calls
 }
 
 // New registers the agent and makes everything else. If it fails, nobody is sent to
@@ -105,11 +111,14 @@ type Node struct {
 func New(ctx context.Context, cfg Config, env Environment) (_ *Node, err error) {
 	n := &Node{cfg: cfg, env: env, log: env.Log}
 	n.Store = metadata.WithMetrics(env.Store, env.Registry, &n.silence)
+	if env.Peers == nil {
+		n.cfg.Self.PeerAddress = ""
+	}
 	pace := agent.Config{
 		HeartbeatInterval: cfg.Lease.RenewInterval, RequestTimeout: 5 * time.Second,
 		Doubt: func() { n.Leases.Doubt() }, // which are there when the agent runs
 	}
-	if n.Agent, err = agent.Start(ctx, pace, n.Store, cfg.Self, agent.NewMetrics(env.Registry), n.log); err != nil {
+	if n.Agent, err = agent.Start(ctx, pace, n.Store, n.cfg.Self, agent.NewMetrics(env.Registry), n.log); err != nil {
 		return nil, err
 	}
 	defer func() {
@@ -117,7 +126,7 @@ func New(ctx context.Context, cfg Config, env Environment) (_ *Node, err error) 
 			n.abandon(ctx)
 		}
 	}()
-	if err := n.assemble(); err != nil {
+	if err := n.assemble(ctx); err != nil {
 		return nil, err
 	}
 	if _, err := n.Topology.Refresh(ctx, 0); err != nil {
@@ -139,7 +148,7 @@ func (n *Node) abandon(ctx context.Context) {
 }
 
 // assemble makes the parts of the broker and wires them.
-func (n *Node) assemble() error {
+func (n *Node) assemble(ctx context.Context) error {
 	cfg, reg, log := &n.cfg, n.env.Registry, n.log
 	self := n.Agent.Self()
 	static, err := n.brokerConfig(self)
@@ -148,15 +157,8 @@ func (n *Node) assemble() error {
 	}
 	requests := objstore.NewMetrics(reg)
 	objects := objstore.WithPolicy(objstore.WithMetrics(n.env.Objects, requests), cfg.Objects)
+	bucket := balance.NewBucket(objects)
 	n.Leases = lease.NewManager(n.Store, self.ID, cfg.Lease, lease.NewMetrics(reg), log)
-	reads := cfg.Fetch
-	if n.rpc != nil {
-		reads.Peers = feeds{n}
-		if self.Zone != "" {
-			reads.Zone = zoneCache{n}
-		}
-	}
-	n.reader = fetch.New(reads, n.Store, objects, leads{n.Leases}, fetch.NewMetrics(reg), log)
 	n.Topology = topology.NewWatcher(topology.Config{
 		Interval: cfg.TopologyInterval, AgentFresh: cfg.Lease.Duration, NodeID: self.NodeID, Broker: static,
 		Deleted: func(topic uuid.UUID) {
@@ -166,20 +168,11 @@ func (n *Node) assemble() error {
 		Changed: n.viewed,
 	}, n.Agent.Listed(n.Store), log)
 	n.zones = zone.NewFinder(self.Zone, cfg.Zones)
-	n.Traffic = n.newMeter(requests)
-	bucket := balance.NewBucket(objects)
-	pooled := ingest.Environment{
-		AgentID: self.ID, Session: self.Session, Leases: n.Leases, Objects: bucket,
-		Committer: n.Store, Names: n.Store, Observer: n.reader, Metrics: ingest.NewMetrics(reg), Log: log,
-		Agents: func() int { return n.Topology.Snapshot().Sharing },
+	n.Traffic, n.Writers = n.newMeter(requests), balance.NewWriters()
+	if err := n.connect(ctx); err != nil {
+		return err
 	}
-	if n.rpc != nil {
-		pooled.Remote = n.rpc
-	}
-	n.pool = ingest.NewPool(cfg.Flush, pooled)
-	appends := partition.DefaultConfig()
-	appends.Doubt, appends.Borrow = n.doubt, n.borrow
-	n.table = partition.NewTable(appends, n.Leases, n.pool)
+	n.assembleLog(objects, bucket)
 	groups := group.NewConfig(static)
 	groups.AgentGroup = self.Group
 	n.groups = group.NewCoordinator(n.Store, n.Leases, broker.GroupView(n.Topology), self.ID, groups, group.NewMetrics(reg), log)
@@ -188,9 +181,8 @@ func (n *Node) assemble() error {
 	n.Broker = broker.New(broker.Parts{
 		NodeID: self.NodeID, AgentID: self.ID, Store: n.Store, Topology: n.Topology, Partitions: n.table, Wrote: n.wrote,
 		Reader: n.reader, Sessions: fetch.NewSessions(), Groups: n.groups, Zones: n.zones,
-		LogDir: cfg.LogDir, Log: log, Level: n.env.Level, CutOff: n.cutOff, Peers: n.Peers, Reachable: n.reachable,
+		TopicGroups: cfg.TopicGroups, LogDir: cfg.LogDir, Log: log, Level: n.env.Level, CutOff: n.cutOff, Peers: n.Peers, Reachable: n.reachable,
 	})
-	n.Writers = balance.NewWriters()
 	n.balance = balance.New(balance.Agent{
 		ID: self.ID, Zone: self.Zone, Writers: n.Writers, View: func() balance.View { return spread{n.Topology.Snapshot()} }, Leases: n.Leases,
 		Bucket: bucket, Probe: n.env.Objects.Check, Isolated: n.Agent.Isolated(),
@@ -206,10 +198,35 @@ func (n *Node) assemble() error {
 	return nil
 }
 
+// assembleLog makes what reads and writes partitions.
+func (n *Node) assembleLog(objects objstore.Store, bucket *balance.Bucket) {
+	cfg, reg, log := &n.cfg, n.env.Registry, n.log
+	self := n.Agent.Self()
+	reads := cfg.Fetch
+	pooled := ingest.Environment{
+		AgentID: self.ID, Session: self.Session, Leases: n.Leases, Objects: bucket,
+		Committer: n.Store, Names: n.Store, Metrics: ingest.NewMetrics(reg), Log: log,
+		Agents: func() int { return n.Topology.Snapshot().Sharing },
+	}
+	if n.Calls != nil {
+		reads.Peers, pooled.Remote = feeds{n}, n.Calls
+		if self.Zone != "" {
+			reads.Zone = zoneCache{n}
+		}
+	}
+	n.reader = fetch.New(reads, n.Store, objects, leads{n.Leases}, fetch.NewMetrics(reg), log)
+	pooled.Observer = n.reader
+	n.pool = ingest.NewPool(cfg.Flush, pooled)
+	appends := partition.DefaultConfig()
+	appends.Doubt, appends.Borrow = n.doubt, n.borrow
+	n.table = partition.NewTable(appends, n.Leases, n.pool)
+}
+
 // brokerConfig are Kafka's configs of the agent as it is registered.
 func (n *Node) brokerConfig(self metadata.Agent) (*config.Broker, error) {
 	configs := make(map[string]string)
 	maps.Copy(configs, n.cfg.Configs)
+	configs[config.AgentGroup] = self.Group
 	configs["broker.id"] = strconv.Itoa(int(self.NodeID))
 	configs["advertised.listeners"] = "PLAINTEXT://" + net.JoinHostPort(self.Host, strconv.Itoa(int(self.Port)))
 	return config.NewBroker(configs)
@@ -253,6 +270,10 @@ func (n *Node) Run(ctx context.Context, leave <-chan struct{}) error {
 		func() error { return n.server.Serve(serving, n.env.Listener) },
 	} {
 		parts.Go(run)
+	}
+	if n.env.Peers != nil {
+		parts.Go(func() error { return n.Calls.Run(serving) })
+		parts.Go(func() error { return n.answers.Serve(serving, n.env.Peers) })
 	}
 	select {
 	case <-leave:

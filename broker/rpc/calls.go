@@ -48,7 +48,7 @@ func (c *Client) commit(ctx context.Context, commit *metadata.Commit) ([][]metad
 	}
 	c.metrics.carried("out", kindCommit, p.agent.Zone, len(body))
 	resp, err := c.send(ctx, p, request{
-		kind: kindCommit, method: http.MethodPost, path: commitPath, body: bytes.NewReader(body), length: int64(len(body)),
+		kind: kindCommit, method: http.MethodPost, path: commitPath, body: io.NopCloser(bytes.NewReader(body)), length: int64(len(body)),
 	})
 	if err != nil {
 		return nil, undecided(err)

@@ -162,6 +162,9 @@ func (c *Client) learn(p *peer, err error) {
 	switch {
 	case gone:
 	case err != nil && !wasDown:
+		if c.cfg.Unreached != nil {
+			c.cfg.Unreached(p.agent.ID)
+		}
 		c.log.Warn("a peer can't be reached", "peer", p.agent.ID, "address", p.agent.PeerAddress, "error", err)
 	case err == nil && wasDown:
 		c.log.Info("a peer can be reached again", "peer", p.agent.ID)

@@ -20,6 +20,9 @@ type Config struct {
 	// Traffic, if set, is told of bytes that connections have carried from and to
 	// agents of a zone, TLS included. It must not block.
 	Traffic func(zone string, in, out int64)
+	// Unreached, if set, is told of an agent that can't be reached any more. It must not
+	// block.
+	Unreached func(agentID string)
 }
 
 // Cluster is the view of the cluster.

@@ -83,7 +83,7 @@ type request struct {
 	method string
 	path   string
 	query  url.Values
-	body   io.Reader
+	body   io.ReadCloser
 	length int64 // of the body; -1: a stream
 }
 
@@ -109,11 +109,8 @@ func (c *Client) send(ctx context.Context, p *peer, r request) (*http.Response, 
 	// nothing of which a byte was sent.
 	req := (&http.Request{
 		Method: r.method, URL: &url.URL{Scheme: "https", Host: p.agent.PeerAddress, Path: r.path, RawQuery: r.query.Encode()},
-		Header: make(http.Header), ContentLength: r.length,
+		Header: make(http.Header), Body: r.body, ContentLength: r.length,
 	}).WithContext(traced)
-	if r.body != nil {
-		req.Body = io.NopCloser(r.body)
-	}
 	setHeaders(req.Header, c.self, p.agent)
 	if deadline, ok := ctx.Deadline(); ok {
 		req.Header[timeoutHeader] = []string{strconv.FormatInt(max(1, time.Until(deadline).Milliseconds()), 10)}

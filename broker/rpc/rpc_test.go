@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"io"
 	"net/http"
 	"testing"
 	"time"
@@ -118,14 +119,14 @@ func TestRefusals(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		return request{method: http.MethodPost, path: commitPath, body: bytes.NewReader(b), length: int64(len(b))}
+		return request{method: http.MethodPost, path: commitPath, body: io.NopCloser(bytes.NewReader(b)), length: int64(len(b))}
 	}
 	large := bytes.NewReader(make([]byte, maxCommitBytes+1))
 	for reason, r := range map[string]request{
 		refusedPath:      {method: http.MethodGet, path: "/v2/ping"},
 		refusedMistaken:  body(commitOf("another", 1)),
-		refusedMalformed: {method: http.MethodPost, path: commitPath, body: bytes.NewReader([]byte("x")), length: 1},
-		refusedTooLarge:  {method: http.MethodPost, path: commitPath, body: large, length: large.Size()},
+		refusedMalformed: {method: http.MethodPost, path: commitPath, body: io.NopCloser(bytes.NewReader([]byte("x"))), length: 1},
+		refusedTooLarge:  {method: http.MethodPost, path: commitPath, body: io.NopCloser(large), length: large.Size()},
 	} {
 		var refused refusal
 		err := commit(r)

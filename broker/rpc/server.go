@@ -17,8 +17,8 @@ import (
 	"github.com/streamhouse/streamhouse/segment"
 )
 
-// Handlers are what an agent does for others. All are required, and called
-// concurrently. Their contexts end when the caller does not wait any more.
+// Handlers are what an agent does for others. They are called concurrently, and their
+// contexts end when the caller does not wait any more. What has no handler is refused.
 type Handlers struct {
 	// Commit is metadata.Committer's, for objects that the caller has uploaded.
 	Commit func(ctx context.Context, from metadata.Agent, c *metadata.Commit) ([][]metadata.CommitResult, error)
@@ -80,6 +80,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	base.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
 		return tlsConfig(s.identity, func() { s.complain(hello.Conn.RemoteAddr().String()) }), nil
 	}
+	var busy activity
 	server := &http.Server{
 		Handler: s.routes(), TLSConfig: base, Protocols: &protocols,
 		ReadHeaderTimeout: dialTimeout, IdleTimeout: 2 * idleTimeout, MaxHeaderBytes: maxHeaderBytes,
@@ -88,6 +89,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 			MaxConcurrentStreams: maxStreamsOfPeer, MaxReadFrameSize: http2FrameBytes,
 			SendPingTimeout: 2 * quietUntilPing, PingTimeout: pingAnswerWithin, WriteByteTimeout: writeTimeout,
 		},
+		ConnState:   busy.note,
 		BaseContext: func(net.Listener) context.Context { return ctx },
 		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
 			if over, ok := c.(*tls.Conn); ok {
@@ -101,7 +103,8 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 		defer close(stopped)
 		closing, cancel := context.WithTimeout(context.Background(), shutdownTimeout)
 		defer cancel()
-		_ = server.Shutdown(closing) // what does not end in time is cut off
+		busy.whenQuiet(cancel)
+		_ = server.Shutdown(closing) // which would wait for clients to close
 		_ = server.Close()
 		counted.conns.close()
 	})
@@ -115,16 +118,52 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	return err
 }
 
+// activity knows which connections have open streams.
+type activity struct {
+	mu     sync.Mutex
+	active map[net.Conn]struct{}
+	quiet  func() // called when there are none; nil until it is asked for
+}
+
+// note is a hook for changes of a connection.
+func (a *activity) note(c net.Conn, state http.ConnState) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.active == nil {
+		a.active = make(map[net.Conn]struct{})
+	}
+	if state == http.StateActive {
+		a.active[c] = struct{}{}
+	} else {
+		delete(a.active, c)
+	}
+	a.tell()
+}
+
+// whenQuiet has f called once no stream is open.
+func (a *activity) whenQuiet(f func()) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.quiet = f
+	a.tell()
+}
+
+func (a *activity) tell() {
+	if a.quiet != nil && len(a.active) == 0 {
+		a.quiet()
+	}
+}
+
 // connKey is the key of a request's connection in its context.
 type connKey struct{}
 
 // routes has one handler for each call.
 func (s *Server) routes() http.Handler {
 	mux := http.NewServeMux()
-	mux.Handle("POST "+commitPath, s.route(kindCommit, s.commit))
-	mux.Handle("POST "+followPath, s.route(kindFollow, s.follow))
-	mux.Handle("GET "+blockPath+"{id}", s.route(kindBlock, s.block))
-	mux.Handle("GET "+pingPath, s.route(kindPing, func(answer, *http.Request, metadata.Agent) string { return resultOK }))
+	mux.Handle("POST "+commitPath, s.route(kindCommit, s.handlers.Commit != nil, s.commit))
+	mux.Handle("POST "+followPath, s.route(kindFollow, s.handlers.Feed != nil, s.follow))
+	mux.Handle("GET "+blockPath+"{id}", s.route(kindBlock, s.handlers.Block != nil, s.block))
+	mux.Handle("GET "+pingPath, s.route(kindPing, true, func(answer, *http.Request, metadata.Agent) string { return resultOK }))
 	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) { answer{w}.refuse(refusedPath) })
 	return mux
 }
@@ -148,14 +187,17 @@ func (a answer) fail(err error) string {
 }
 
 // route checks who calls whom, and how much at a time, before a call is handled.
-// handle returns the call's result.
-func (s *Server) route(kind string, handle func(w answer, r *http.Request, from metadata.Agent) string) http.Handler {
+// handle returns the call's result, and is not called unless there is a handler.
+func (s *Server) route(kind string, handled bool, handle func(w answer, r *http.Request, from metadata.Agent) string) http.Handler {
 	return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		w := answer{rw}
 		h := w.Header()
 		h[revisionHeader] = []string{revision}
 		h["Date"], h["Content-Type"] = nil, nil // which net/http would add
 		from, refusal := s.admit(r)
+		if refusal == "" && !handled {
+			refusal = refusedPath
+		}
 		if refusal == "" && !s.limits.enter(kind, from.Session) {
 			refusal = refusedBusy
 		}

@@ -112,6 +112,7 @@ type service struct {
 	level    *slog.LevelVar // of log
 
 	kafka, admin net.Listener
+	peers        net.Listener // nil if it is off
 	store        metadata.Store
 	objects      driver.Store
 
@@ -136,17 +137,26 @@ func build(ctx context.Context, s *Settings, log *slog.Logger, level *slog.Level
 	if svc.admin, err = net.Listen("tcp", s.AdminAddress); err != nil {
 		return nil, fmt.Errorf("admin_address: %w: set admin_address to a free one", err)
 	}
+	if svc.peers, err = s.listenPeers(); err != nil {
+		return nil, err
+	}
 	host, port, err := s.advertised(svc.kafka.Addr())
 	if err != nil {
 		return nil, err
 	}
-	reg := newRegistry()
 	session := uuid.New()
+	cfg := s.nodeConfig(session, host, port)
+	if svc.peers != nil {
+		if cfg.Self.PeerAddress, err = s.advertisedPeer(svc.peers.Addr()); err != nil {
+			return nil, err
+		}
+	}
+	reg := newRegistry()
 	if err := svc.openStores(ctx, session, reg); err != nil {
 		return nil, err
 	}
-	svc.node, err = node.New(ctx, s.nodeConfig(session, host, port), node.Environment{
-		Listener: svc.kafka, Store: svc.store, Objects: svc.objects, Registry: reg, Log: log, Level: level,
+	svc.node, err = node.New(ctx, cfg, node.Environment{
+		Listener: svc.kafka, Peers: svc.peers, Store: svc.store, Objects: svc.objects, Registry: reg, Log: log, Level: level,
 	})
 	if err != nil {
 		return nil, err
@@ -250,7 +260,7 @@ func (svc *service) run(ctx context.Context) error {
 
 // close closes what build opened.
 func (svc *service) close() {
-	for _, l := range []net.Listener{svc.kafka, svc.admin} {
+	for _, l := range []net.Listener{svc.kafka, svc.admin, svc.peers} {
 		if l != nil {
 			if err := l.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
 				svc.log.Warn("cannot close a listener", "error", err)

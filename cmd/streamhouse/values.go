@@ -84,6 +84,18 @@ func secretURL(p *string) value {
 	return v
 }
 
+// secretText is a text that is not shown.
+func secretText(p *string) value {
+	v := text(p).(*bound[string])
+	v.shown = func(s string) string {
+		if s == "" {
+			return ""
+		}
+		return "xxxxx"
+	}
+	return v
+}
+
 // redact replaces what is secret in a URL.
 func redact(raw string) string {
 	u, err := url.Parse(raw)
