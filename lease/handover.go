@@ -23,6 +23,7 @@ const (
 	ForBalance  HandoverReason = "balance"     // another agent has the better claim
 	ForBucket   HandoverReason = "bucket"      // the agent can't reach the object store
 	ForReach    HandoverReason = "unreachable" // nobody reaches the agent
+	ForWriters  HandoverReason = "writers"     // it is written from another zone
 )
 
 // Successor names the agent that is to lead a key instead of this one; ok is

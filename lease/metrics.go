@@ -62,7 +62,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 			Help: "Leases that this agent handed over to a successor, by reason.",
 		}, []string{"reason"}),
 	}
-	for _, reason := range []HandoverReason{ForShutdown, ForBalance, ForBucket, ForReach} {
+	for _, reason := range []HandoverReason{ForShutdown, ForBalance, ForBucket, ForReach, ForWriters} {
 		m.handovers.WithLabelValues(string(reason))
 	}
 	for _, cause := range []string{causeExpired, causeTaken, causeFenced, causeGivenUp} {
