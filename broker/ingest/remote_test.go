@@ -193,6 +193,26 @@ func TestBorrowedLeaseEndsWhileItsHolderIsSilent(t *testing.T) {
 	})
 }
 
+// An agent on its way out gives up what it has borrowed, and has it committed all the
+// same: what is under way, and what waits behind.
+func TestRetiredAgentHasItsBorrowedCommitted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		u, h := newPair(t, uploadsOnly)
+		l := u.lease(1)
+		u.rpc.Set(ingesttest.Fault{Nth: 1, Delay: time.Second})
+		sends := u.add(1, one(t, 1, 0, 10), one(t, 1, 1, 10))
+		synctest.Wait()
+		sends = append(sends, u.add(1, one(t, 1, 2, 10), one(t, 1, 3, 10))...)
+		u.leases.Retire(t.Context())
+		if l.Held() {
+			t.Error("the lease is held")
+		}
+		await(t, sends)
+		u.check()
+		h.check()
+	})
+}
+
 // A flush for several leaders is one object, of which each commits its part, and none
 // waits for another.
 func TestLanesDoNotWaitForOneAnother(t *testing.T) {
