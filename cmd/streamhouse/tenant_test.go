@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"net/http"
 	"reflect"
 	"slices"
 	"strings"
@@ -27,10 +28,13 @@ import (
 var strangers = []struct {
 	id     string
 	change func(*Settings)
+	// asked are the versions, at first and once it has a topic and groups of the same
+	// names itself.
+	asked []chosen
 }{
-	{"of-another-group", func(s *Settings) { s.AgentGroup = "blue" }},
-	{"of-the-default-group", func(s *Settings) { s.AgentGroup = "" }},
-	{"of-another-cluster", func(s *Settings) { s.Cluster, s.AgentGroup = "other", "tenant" }},
+	{"of-another-group", func(s *Settings) { s.AgentGroup = "blue" }, []chosen{everything, newest}},
+	{"of-the-default-group", func(s *Settings) { s.AgentGroup = "" }, []chosen{outermost, newest}},
+	{"of-another-cluster", func(s *Settings) { s.Cluster, s.AgentGroup = "other", "tenant" }, []chosen{outermost, newest}},
 }
 
 // neighbours starts the strangers, on stores of their own but for one tenant.
@@ -74,8 +78,6 @@ func TestTenantsDoNotMeet(t *testing.T) {
 	if len(rows) < 10 || len(shown) == 0 {
 		t.Fatalf("the tenant has %d rows, and is told %d answers", len(rows), len(shown))
 	}
-	// In the second round they have a topic and groups of the same names themselves.
-	rounds := []func(p probe, version, latest int16) bool{everything, newest}
 	beside, without := make([][][]reply, len(agents)), make([][][]reply, len(agents))
 	t.Run("strangers", func(t *testing.T) {
 		for i, stranger := range strangers {
@@ -85,7 +87,7 @@ func TestTenantsDoNotMeet(t *testing.T) {
 			}{"beside": {agents[i], &beside[i]}, "without": {elsewhere[i], &without[i]}} {
 				t.Run(stranger.id+" "+name, func(t *testing.T) {
 					t.Parallel()
-					for _, which := range rounds {
+					for _, which := range stranger.asked {
 						*world.told = append(*world.told, n.play(t, world.agent, probes, which))
 					}
 				})
@@ -93,8 +95,16 @@ func TestTenantsDoNotMeet(t *testing.T) {
 		}
 	})
 	for i, stranger := range strangers {
-		for r := range rounds {
+		for r := range stranger.asked {
 			sameReplies(t, fmt.Sprintf("%s, round %d: without a tenant, and beside it", stranger.id, r), without[i][r], beside[i][r])
+		}
+	}
+	for _, a := range agents {
+		for _, path := range []string{"/agents", "/leases", "/cost", "/metrics"} {
+			status, body := get(testContext(t), t, a.admin.Addr().String(), path)
+			if status != http.StatusOK || strings.Contains(body, "of-the-tenant") || strings.Contains(body, n.topic.id.String()) {
+				t.Errorf("%s of %s: status %d, %s", path, a.settings.AgentID, status, body)
+			}
 		}
 	}
 	if diff := cmp.Diff(rows, tenantRows(t, database, n)); diff != "" {
@@ -194,13 +204,18 @@ func sameReplies(t *testing.T, what string, want, got []reply) {
 	}
 }
 
-// Which probes are made, in which versions.
-func everything(_ probe, _, _ int16) bool         { return true }
-func newest(_ probe, version, latest int16) bool  { return version == latest }
-func reading(p probe, version, latest int16) bool { return p.reads && version == latest }
+// chosen says whether a probe is made in a version.
+type chosen func(p probe, version, oldest, latest int16) bool
+
+func everything(_ probe, _, _, _ int16) bool { return true }
+func outermost(_ probe, version, oldest, latest int16) bool {
+	return version == oldest || version == latest
+}
+func newest(_ probe, version, _, latest int16) bool  { return version == latest }
+func reading(p probe, version, _, latest int16) bool { return p.reads && version == latest }
 
 // play sends the requests of probes to an agent, and returns what is answered.
-func (n *tenant) play(t *testing.T, a *testAgent, probes []probe, which func(p probe, version, latest int16) bool) (all []reply) {
+func (n *tenant) play(t *testing.T, a *testAgent, probes []probe, which chosen) (all []reply) {
 	t.Helper()
 	versions := ask[*kmsg.ApiVersionsResponse](dial(t, a.addr), 0, kmsg.NewPtrApiVersionsRequest())
 	for _, p := range probes {
@@ -208,9 +223,9 @@ func (n *tenant) play(t *testing.T, a *testAgent, probes []probe, which func(p p
 		if i < 0 {
 			continue
 		}
-		w, latest := dial(t, a.addr), versions.ApiKeys[i].MaxVersion
-		for v := versions.ApiKeys[i].MinVersion; v <= latest; v++ {
-			if !which(p, v, latest) {
+		w, oldest, latest := dial(t, a.addr), versions.ApiKeys[i].MinVersion, versions.ApiKeys[i].MaxVersion
+		for v := oldest; v <= latest; v++ {
+			if !which(p, v, oldest, latest) {
 				continue
 			}
 			for number, r := range p.requests(v) {
