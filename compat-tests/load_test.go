@@ -31,6 +31,8 @@ type load struct {
 	topic    string
 	seeds    []string
 	recorder *check.Recorder
+	// views are the agents whose logs are compared in the end; nil: those that are listed.
+	views func(context.Context, *testing.T, *load) []view
 
 	mu       sync.Mutex
 	handed   int     // to the producers
@@ -158,6 +160,11 @@ func (l *load) sent(sender *check.Sender, id check.ID, offset int64, err error) 
 	} else {
 		l.acked++
 	}
+	l.signal()
+}
+
+// signal tells who waits for progress.
+func (l *load) signal() {
 	select {
 	case l.progress <- struct{}{}:
 	default:
@@ -264,6 +271,26 @@ func (l *load) inFlight() int {
 	return l.handed - l.settled
 }
 
+// view is an agent's, and how it is reached.
+type view struct {
+	client *kgo.Client
+	broker int32
+}
+
+// listed are the views of all agents that one client is told of.
+func listed(ctx context.Context, t *testing.T, l *load) (views []view) {
+	t.Helper()
+	client := l.client(t)
+	brokers, err := wire.Brokers(ctx, client)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, broker := range brokers {
+		views = append(views, view{client, broker})
+	}
+	return views
+}
+
 // finish stops the load, waits until every record is acknowledged, reads the log from each broker, and checks the
 // history.
 func (l *load) finish(t *testing.T) {
@@ -281,19 +308,18 @@ func (l *load) finish(t *testing.T) {
 		t.Fatalf("list end offsets: %v", err)
 	}
 	l.recordEnds(invoked, ends)
-	brokers, err := wire.Brokers(ctx, client)
-	if err != nil {
-		t.Fatal(err)
+	if l.views == nil {
+		l.views = listed
 	}
-	for _, broker := range brokers {
+	for _, view := range l.views(ctx, t, l) {
 		ends.Each(func(o kadm.ListedOffset) {
 			invoked := l.recorder.Now()
-			log, err := wire.Fetch(ctx, client, broker, l.topic, o.Partition, o.Offset)
+			log, err := wire.Fetch(ctx, view.client, view.broker, l.topic, o.Partition, o.Offset)
 			if err != nil {
 				t.Error(err)
 			}
 			l.recorder.Log(check.Log{
-				Agent: broker, Partition: o.Partition, End: o.Offset, Invoked: invoked, Records: l.observe(log.Records),
+				Agent: view.broker, Partition: o.Partition, End: o.Offset, Invoked: invoked, Records: l.observe(log.Records),
 			})
 		})
 	}

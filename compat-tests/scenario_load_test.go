@@ -1,6 +1,7 @@
 package compattests
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -14,6 +15,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/streamhouse/streamhouse/compat-tests/harness"
 	"github.com/streamhouse/streamhouse/internal/check"
 )
 
@@ -33,7 +35,7 @@ const (
 type scenarioLoad struct {
 	*load
 	agents  []string // addresses
-	options []kgo.Opt
+	place   clientele
 	readers []*scenarioReader
 	members *scenarioReader // all of them together
 
@@ -52,11 +54,21 @@ type scenarioReader struct {
 	next [scenarioPartitions]int64 // guarded by load.mu
 }
 
-// startScenarioLoad creates the topic, and sets clients with these options to work until finish.
-func startScenarioLoad(t *testing.T, agents []string, options ...kgo.Opt) *scenarioLoad {
+// clientele is where clients are.
+type clientele struct {
+	producers int // 0: scenarioProducers
+	// options are those of one more client; nil: it has none.
+	options func() []kgo.Opt
+	// views are as in load.
+	views func(context.Context, *testing.T, *load) []view
+}
+
+// startScenarioLoad creates the topic, and sets clients to work until finish.
+func startScenarioLoad(t *testing.T, agents []string, place clientele) *scenarioLoad {
 	t.Helper()
-	l := &scenarioLoad{load: newLoad(agents, scenarioTopic), agents: agents, options: options}
-	admin := l.impatient(t)
+	l := &scenarioLoad{load: newLoad(agents, scenarioTopic), agents: agents, place: place}
+	l.views = place.views
+	admin := l.impatient(t, toldOfAll)
 	if _, err := kadm.NewClient(admin).CreateTopic(deadline(t, time.Minute), scenarioPartitions, -1, nil, l.topic); err != nil {
 		t.Fatalf("create topic: %v", err)
 	}
@@ -64,7 +76,7 @@ func startScenarioLoad(t *testing.T, agents []string, options ...kgo.Opt) *scena
 	var producing context.Context
 	producing, l.stopProducing = context.WithCancel(t.Context())
 	l.consumingContext, l.stopConsuming = context.WithCancel(t.Context())
-	for range scenarioProducers {
+	for range cmp.Or(place.producers, scenarioProducers) {
 		client := l.impatient(t, kgo.RecordPartitioner(kgo.ManualPartitioner()))
 		sender := l.recorder.Sender(true)
 		l.producing.Go(func() { l.produce(producing, client, sender) })
@@ -82,19 +94,26 @@ func startScenarioLoad(t *testing.T, agents []string, options ...kgo.Opt) *scena
 		t.Fatal(err)
 	}
 	for _, b := range brokers {
-		watch := l.impatient(t)
+		watch := l.impatient(t, toldOfAll)
 		l.consuming.Go(func() { l.watchAgent(watch.Broker(int(b.NodeID)), b.NodeID) })
 	}
 	return l
 }
 
+// toldOfAll has a client see the agents of all zones.
+var toldOfAll = kgo.ClientID(harness.NoZone)
+
 // impatient makes a client that gives up on nothing, but soon on an agent that does not answer.
 func (l *scenarioLoad) impatient(t *testing.T, options ...kgo.Opt) *kgo.Client {
 	t.Helper()
+	var placed []kgo.Opt
+	if l.place.options != nil {
+		placed = l.place.options()
+	}
 	return l.client(t, slices.Concat([]kgo.Opt{
 		kgo.ProduceRequestTimeout(scenarioPatience), kgo.RequestTimeoutOverhead(scenarioPatience), kgo.DialTimeout(scenarioPatience),
 		kgo.FetchMaxWait(scenarioPatience / 2),
-	}, l.options, options)...)
+	}, placed, options)...)
 }
 
 // produce sends a record to each partition at a steady pace until ctx ends, then waits for the acknowledgements.
@@ -247,7 +266,7 @@ func (l *scenarioLoad) finish(t *testing.T) time.Duration {
 	ctx := deadline(t, 2*time.Minute)
 	l.stopProducing()
 	await(ctx, t, "the producers", &l.producing)
-	admin := kadm.NewClient(l.impatient(t))
+	admin := kadm.NewClient(l.impatient(t, toldOfAll))
 	ends, err := admin.ListEndOffsets(ctx, l.topic)
 	if err := errors.Join(err, ends.Error()); err != nil {
 		t.Fatalf("list end offsets: %v", err)

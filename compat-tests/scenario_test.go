@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/streamhouse/streamhouse/compat-tests/harness"
 	"github.com/streamhouse/streamhouse/internal/testdb"
@@ -53,7 +52,10 @@ var faultScenarios = []faultScenario{
 
 // TestScenarios lets the fault matrix befall agents under load. Whatever happens, all goes on without a restart of what
 // was not killed, and the history of producers, consumers, a group and the ends that agents gave has no anomaly.
-func TestScenarios(t *testing.T) {
+func TestScenarios(t *testing.T) { runScenarios(t, faultScenarios) }
+
+func runScenarios(t *testing.T, scenarios []faultScenario) {
+	t.Helper()
 	all := slow(t)
 	rounds := 1
 	if all {
@@ -61,7 +63,7 @@ func TestScenarios(t *testing.T) {
 	} else {
 		t.Parallel()
 	}
-	for _, s := range faultScenarios {
+	for _, s := range scenarios {
 		if s.long && !all {
 			continue
 		}
@@ -98,15 +100,16 @@ type faultRun struct {
 	stores   harness.Stores
 	postgres *testdb.PostgresServer // nil if it is not the test's own
 	clock    string                 // the file that has its shift, if it can be stepped
+	zones    *harness.ZonedCluster  // nil if the agents are in none
 }
 
-func startFaultRun(t *testing.T, agents []*harness.LinkedAgent, stores harness.Stores, options ...kgo.Opt) *faultRun {
+func startFaultRun(t *testing.T, agents []*harness.LinkedAgent, stores harness.Stores, place clientele) *faultRun {
 	t.Helper()
 	var addresses []string
 	for _, a := range agents {
 		addresses = append(addresses, a.Address())
 	}
-	return &faultRun{scenarioLoad: startScenarioLoad(t, addresses, options...), agents: agents, stores: stores}
+	return &faultRun{scenarioLoad: startScenarioLoad(t, addresses, place), agents: agents, stores: stores}
 }
 
 func threeAgents(t *testing.T) *faultRun {
@@ -125,7 +128,7 @@ func uploadingAgents(t *testing.T) *faultRun {
 func agentsWith(t *testing.T, settings []string) *faultRun {
 	t.Helper()
 	stores := harness.FastStores(t)
-	return startFaultRun(t, harness.LinkedCluster(t, stores, 3, settings...), stores)
+	return startFaultRun(t, harness.LinkedCluster(t, stores, 3, settings...), stores, clientele{})
 }
 
 // ownPostgres makes agents whose leases last, on a server with these settings that can be killed.
@@ -134,7 +137,7 @@ func ownPostgres(settings ...string) func(*testing.T) *faultRun {
 		t.Helper()
 		server := testdb.StartPostgres(t, settings...)
 		stores := harness.Stores{Metadata: server.Database(), Objects: testdb.S3(t)}
-		r := startFaultRun(t, harness.LinkedCluster(t, stores, 3), stores)
+		r := startFaultRun(t, harness.LinkedCluster(t, stores, 3), stores, clientele{})
 		r.postgres = server
 		return r
 	}

@@ -41,24 +41,19 @@ func (c *ZonedCluster) In(zone string) []*LinkedAgent {
 	return slices.DeleteFunc(slices.Clone(c.Agents), func(a *LinkedAgent) bool { return a.Zone != zone })
 }
 
-// Seeds are the addresses of all agents, those of a zone first.
-func (c *ZonedCluster) Seeds(zone string) []string {
-	var own, others []string
+// Seeds are the addresses of all agents.
+func (c *ZonedCluster) Seeds() []string {
+	var seeds []string
 	for _, a := range c.Agents {
-		if a.Zone == zone {
-			own = append(own, a.Address())
-		} else {
-			others = append(others, a.Address())
-		}
+		seeds = append(seeds, a.Address())
 	}
-	return append(own, others...)
+	return seeds
 }
 
-// Client are the options of a client in a zone, which bootstraps with all agents.
+// Client are the options of a client in a zone.
 func (c *ZonedCluster) Client(zone string) []kgo.Opt {
 	dialer := &net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(zoneHost(slices.Index(c.Zones, zone), clientHost))}}
 	return []kgo.Opt{
-		kgo.SeedBrokers(c.Seeds(zone)...),
 		kgo.Dialer(func(ctx context.Context, network, address string) (net.Conn, error) {
 			return dialer.DialContext(ctx, network, address)
 		}),
