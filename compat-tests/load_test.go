@@ -31,6 +31,8 @@ type load struct {
 	topic    string
 	seeds    []string
 	recorder *check.Recorder
+	// parse tells which record has a value.
+	parse func(value []byte) (check.ID, error)
 	// views are the agents whose logs are compared in the end; nil: those that are listed.
 	views func(context.Context, *testing.T, *load) []view
 
@@ -48,7 +50,7 @@ type load struct {
 }
 
 func newLoad(seeds []string, topic string) *load {
-	return &load{topic: topic, seeds: seeds, recorder: check.NewRecorder(), progress: make(chan struct{}, 1)}
+	return &load{topic: topic, seeds: seeds, recorder: check.NewRecorder(), parse: check.ParseValue, progress: make(chan struct{}, 1)}
 }
 
 // startLoad creates the topic and sets producers and a consumer to work until finish.
@@ -229,7 +231,7 @@ func (l *load) recordEnds(invoked check.Instant, ends kadm.ListedOffsets) {
 func (l *load) observe(records []*kgo.Record) []check.Record {
 	observed := make([]check.Record, 0, len(records))
 	for _, r := range records {
-		id, err := check.ParseValue(r.Value)
+		id, err := l.parse(r.Value)
 		if err != nil {
 			l.problem(fmt.Errorf("%s-%d at %d: %w", r.Topic, r.Partition, r.Offset, err))
 			continue

@@ -81,6 +81,7 @@ func runScenarios(t *testing.T, scenarios []faultScenario) {
 				r.await(deadline(t, time.Minute), t, "after the fault")
 			}
 			quiet := r.finish(t)
+			r.reportZones(t)
 			t.Logf("%s: %d rounds; %d commits were refused to agents that did not lead any more; longest time without an acknowledgement: %s",
 				s.row, rounds, r.fenced(t), quiet.Round(time.Millisecond))
 			if all && s.goal > 0 && quiet > s.goal { // the quick version runs beside other tests
@@ -140,6 +141,19 @@ func ownPostgres(settings ...string) func(*testing.T) *faultRun {
 		r := startFaultRun(t, harness.LinkedCluster(t, stores, 3), stores, clientele{})
 		r.postgres = server
 		return r
+	}
+}
+
+// reportZones tells what agents of different zones asked of each other.
+func (r *faultRun) reportZones(t *testing.T) {
+	t.Helper()
+	if r.zones == nil {
+		return
+	}
+	asked := r.zones.Flows().Sum(func(f harness.Flow) bool { return f.Kind == harness.Peers && f.Crosses() })
+	t.Logf("agents of different zones exchanged %d bytes", asked.Bytes)
+	if asked.Bytes == 0 {
+		t.Error("nothing was appended from another zone")
 	}
 }
 
