@@ -25,7 +25,8 @@ import (
 // otherwise, and refuses them.
 //
 // acks=1 means the same as acks=all: a batch is answered once it is committed.
-// acks=0 is not answered. Transactional ids are refused (SKIPPED.md).
+// acks=0 is not answered. Transactional ids are refused (SKIPPED.md). Clients of other
+// zones are sent to agents of their own.
 
 // produceStage is one partition's way through a request.
 type produceStage struct {
@@ -43,7 +44,7 @@ func (b *Broker) produce(ctx context.Context, req *protocol.Request) protocol.Re
 	refusal := refuseProduce(r)
 	var stages []produceStage
 	var appends []partition.Append
-	resolve := b.resolve(ctx)
+	resolve, from := b.resolve(ctx), b.visit(req)
 	resp.Topics = make([]kmsg.ProduceResponseTopic, len(r.Topics))
 	for i := range r.Topics {
 		t := &r.Topics[i]
@@ -58,14 +59,19 @@ func (b *Broker) produce(ctx context.Context, req *protocol.Request) protocol.Re
 			err := error(refusal)
 			if refusal == nil {
 				var a partition.Append
-				if a, err = stageAppend(resolve, produceTopic(r, t), p, r.Version, req.Received); err == nil {
-					s.key, s.append = a.Key, len(appends)
+				if a, err = stageAppend(resolve, &from, produceTopic(r, t), p, r.Version, req.Received); err == nil {
+					s.append = len(appends)
 					appends = append(appends, a)
 				}
+				s.key = a.Key
 			}
 			refusePartition(s.answer, err)
 			stages = append(stages, s)
 		}
+	}
+	zone := from.zone
+	if b.Wrote != nil {
+		b.Wrote(req, appends)
 	}
 	detach(appends, req.Size)
 	pending := b.Partitions.Append(appends)
@@ -77,14 +83,14 @@ func (b *Broker) produce(ctx context.Context, req *protocol.Request) protocol.Re
 		return protocol.LaterNone(func(ctx context.Context) error {
 			// The client may leave at once: what it sent is written all the same.
 			ctx = context.WithoutCancel(ctx)
-			if b.finishProduce(ctx, pending, stages, resp, timeout); failed(stages) {
+			if b.finishProduce(ctx, pending, stages, resp, zone, timeout); failed(stages) {
 				return errAcks0Failed
 			}
 			return nil
 		})
 	}
 	return protocol.Later(func(ctx context.Context) kmsg.Response {
-		b.finishProduce(ctx, pending, stages, resp, timeout)
+		b.finishProduce(ctx, pending, stages, resp, zone, timeout)
 		return resp
 	})
 }
@@ -130,11 +136,15 @@ func produceTopic(r *kmsg.ProduceRequest, t *kmsg.ProduceRequestTopic) topicRef 
 	return topicRef{name: t.Topic}
 }
 
-// stageAppend finds the partition and validates its batch.
-func stageAppend(resolve *resolver, ref topicRef, p *kmsg.ProduceRequestTopicPartition, version int16, now time.Time) (partition.Append, error) {
+// stageAppend finds the partition, whose key is returned with any error that has to do
+// with its leader, and validates its batch.
+func stageAppend(resolve *resolver, from *visit, ref topicRef, p *kmsg.ProduceRequestTopicPartition, version int16, now time.Time) (partition.Append, error) {
 	t, key, err := resolve.partition(ref, p.Partition)
 	if err != nil {
 		return partition.Append{}, err
+	}
+	if err := from.check(key); err != nil {
+		return partition.Append{Key: key}, err
 	}
 	v, err := batch.Validate(p.Records, produceRules(t, version, now))
 	if err != nil {
@@ -171,30 +181,30 @@ func produceTimeout(ms int32) time.Duration {
 }
 
 // finishProduce waits for the commits and fills the answers in.
-func (b *Broker) finishProduce(ctx context.Context, pending *partition.Pending, stages []produceStage, resp *kmsg.ProduceResponse, timeout time.Duration) {
+func (b *Broker) finishProduce(ctx context.Context, pending *partition.Pending, stages []produceStage, resp *kmsg.ProduceResponse, zone string, timeout time.Duration) {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	results := pending.Wait(ctx)
 	var hints *leaderHints
 	for _, s := range stages {
-		if s.append < 0 {
-			continue
-		}
-		res := &results[s.append]
-		s.answer.LogStartOffset = res.LogStartOffset // with errors too: a producer tells a truncated log by it
-		if res.Err != nil {
-			refusePartition(s.answer, res.Err)
-			if s.answer.ErrorCode == kerr.NotLeaderForPartition.Code {
-				if hints == nil {
-					hints = b.leaderHints(ctx)
-				}
-				if l, ok := hints.leader(s.key, res.Err); ok {
-					s.answer.CurrentLeader.LeaderID, s.answer.CurrentLeader.LeaderEpoch = l.node, l.epoch
-				}
+		var err error
+		if s.append >= 0 {
+			res := &results[s.append]
+			s.answer.LogStartOffset = res.LogStartOffset // with errors too: a producer tells a truncated log by it
+			if err = res.Err; err == nil {
+				s.answer.BaseOffset, s.answer.LogAppendTime = res.BaseOffset, res.AppendTime
+				continue
 			}
-			continue
+			refusePartition(s.answer, err)
 		}
-		s.answer.BaseOffset, s.answer.LogAppendTime = res.BaseOffset, res.AppendTime
+		if s.answer.ErrorCode == kerr.NotLeaderForPartition.Code {
+			if hints == nil {
+				hints = b.leaderHints(ctx, zone)
+			}
+			if l, ok := hints.leader(s.key, err); ok {
+				s.answer.CurrentLeader.LeaderID, s.answer.CurrentLeader.LeaderEpoch = l.node, l.epoch
+			}
+		}
 	}
 	if hints != nil {
 		for _, a := range hints.named() {

@@ -21,6 +21,11 @@ import (
 // another agent leads: it goes there, where FENCED_LEADER_EPOCH would have it look
 // around first, for seconds if it has done so lately. The last fetched epoch (KIP-595) is a follower's
 // and is ignored: no log here ever diverges.
+//
+// A client that is known to be of another zone is sent home with the same answer, and
+// asks Metadata where that is. A preferred replica (KIP-392) would be worse: Java goes
+// only to one that its Metadata lists as a replica, and asks here again otherwise, and
+// no client but Java takes records from an answer that names one.
 
 // maxFetchBytes bounds what one fetch returns, whatever the client asks for.
 const maxFetchBytes = 64 << 20
@@ -33,6 +38,7 @@ func (b *Broker) fetch(_ context.Context, req *protocol.Request) protocol.Reply 
 	r := req.Body.(*kmsg.FetchRequest)
 	resp := r.ResponseKind().(*kmsg.FetchResponse)
 	b.departure.note()
+	b.Zones.Learn(req.ClientID, req.Conn.RemoteAddr, r.Rack)
 	session, err := b.Sessions.Begin(sessionRequest(r))
 	if err != nil {
 		resp.ErrorCode = readErrorCode(err)
@@ -42,7 +48,7 @@ func (b *Broker) fetch(_ context.Context, req *protocol.Request) protocol.Reply 
 	return protocol.Later(func(ctx context.Context) kmsg.Response {
 		o := fetchOptions(r)
 		o.Reserve = req.Reserve
-		b.fetchSession(ctx, r, session, o, resp)
+		b.fetchSession(ctx, req, session, o, resp)
 		return resp
 	})
 }
@@ -73,14 +79,21 @@ func sessionRequest(r *kmsg.FetchRequest) fetch.SessionRequest {
 }
 
 // fetchSession reads all partitions of a session and fills in the response.
-func (b *Broker) fetchSession(ctx context.Context, r *kmsg.FetchRequest, session *fetch.SessionFetch, o fetch.Options, resp *kmsg.FetchResponse) {
+func (b *Broker) fetchSession(ctx context.Context, req *protocol.Request, session *fetch.SessionFetch, o fetch.Options, resp *kmsg.FetchResponse) {
+	from, version := b.visit(req), req.Body.GetVersion()
+	hints := fetchHints{b: b, ctx: ctx, version: version, zone: from.zone}
 	answers := make([]kmsg.FetchResponseTopicPartition, len(session.Partitions))
 	var reqs []fetch.Request
 	var at []int // the partition of each request
 	resolve := b.resolve(ctx)
 	for i, p := range session.Partitions {
 		answers[i] = newFetchAnswer(p.Partition)
-		_, key, err := resolve.partition(topicRef{r.Version >= 13, p.Name, p.ID}, p.Partition)
+		_, key, err := resolve.partition(topicRef{version >= 13, p.Name, p.ID}, p.Partition)
+		if err == nil {
+			if err = from.check(key); err != nil {
+				hints.sendOn(&answers[i], key, -1)
+			}
+		}
 		if err != nil {
 			answers[i].ErrorCode = readErrorCode(err)
 			continue
@@ -91,7 +104,6 @@ func (b *Broker) fetchSession(ctx context.Context, r *kmsg.FetchRequest, session
 	if len(reqs) < len(answers) {
 		o.MaxWait = 0 // there is something to say already
 	}
-	hints := fetchHints{b: b, ctx: ctx, version: r.Version}
 	results, done := b.departure.read(ctx, b.Reader, reqs, o)
 	for n := range results {
 		a := &answers[at[n]]

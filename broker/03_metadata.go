@@ -19,9 +19,10 @@ import (
 // KIP-4 (cluster id, automatic creation), KIP-1102 (top-level error).
 //
 // Every partition has one replica, the agent that serves it: the durability is
-// the object store's. A partition whose lease nobody holds is led by whoever
-// all agents agree on (topology.Snapshot.Leader), so LEADER_NOT_AVAILABLE is
-// answered only while no agent is alive.
+// the object store's. Clients are told of agents of their own zone
+// (topology.Snapshot.LeaderFor, AgentsFor), on which all agents agree, whether
+// anybody holds a partition's lease or not: so LEADER_NOT_AVAILABLE is answered only
+// while no agent is alive.
 func (b *Broker) metadata(_ context.Context, req *protocol.Request) protocol.Reply {
 	r := req.Body.(*kmsg.MetadataRequest)
 	return protocol.Later(func(ctx context.Context) kmsg.Response {
@@ -34,18 +35,38 @@ func (b *Broker) metadata(_ context.Context, req *protocol.Request) protocol.Rep
 		} else {
 			view = b.viewFor(ctx, metadataRefs(r))
 		}
-		resp.Topics, view = b.metadataTopics(ctx, r, b.living(view))
+		zone := b.zoneOf(req)
+		resp.Topics, view = b.metadataTopics(ctx, r, b.living(view), zone)
 		for i := range resp.Topics {
 			t := &resp.Topics[i]
 			t.AuthorizedOperations = authorizedOperations(r.IncludeTopicAuthorizedOperations && t.Topic != nil, operationsOnTopic)
 		}
-		for _, a := range view.Agents() {
-			resp.Brokers = append(resp.Brokers, metadataBroker(a))
-		}
+		resp.Brokers = metadataBrokers(view, zone, resp.Topics)
 		resp.ClusterID = kmsg.StringPtr(view.ClusterID)
-		resp.ControllerID = view.Controller()
+		resp.ControllerID = view.Controller(zone)
 		return resp
 	})
+}
+
+// metadataBrokers are the agents that clients of the zone are told of, and all that
+// are named as leaders.
+func metadataBrokers(view *topology.Snapshot, zone string, topics []kmsg.MetadataResponseTopic) []kmsg.MetadataResponseBroker {
+	told := make(map[int32]bool)
+	for _, a := range view.AgentsFor(zone) {
+		told[a.NodeID] = true
+	}
+	for i := range topics {
+		for _, p := range topics[i].Partitions {
+			told[p.Leader] = true
+		}
+	}
+	brokers := make([]kmsg.MetadataResponseBroker, 0, len(told))
+	for _, a := range view.Agents() {
+		if told[a.NodeID] {
+			brokers = append(brokers, metadataBroker(a))
+		}
+	}
+	return brokers
 }
 
 func asksForAll(r *kmsg.MetadataRequest) bool {
@@ -73,11 +94,11 @@ func metadataRef(asked *kmsg.MetadataRequestTopic) topicRef {
 
 // metadataTopics answers for the topics that were asked for. It may create
 // some, and returns the view that has them.
-func (b *Broker) metadataTopics(ctx context.Context, r *kmsg.MetadataRequest, view *topology.Snapshot) ([]kmsg.MetadataResponseTopic, *topology.Snapshot) {
+func (b *Broker) metadataTopics(ctx context.Context, r *kmsg.MetadataRequest, view *topology.Snapshot, zone string) ([]kmsg.MetadataResponseTopic, *topology.Snapshot) {
 	var answers []kmsg.MetadataResponseTopic
 	if asksForAll(r) {
 		for _, t := range view.Topics() {
-			answers = append(answers, metadataTopic(view, t))
+			answers = append(answers, b.metadataTopic(view, zone, t))
 		}
 		return answers, view
 	}
@@ -96,7 +117,7 @@ func (b *Broker) metadataTopics(ctx context.Context, r *kmsg.MetadataRequest, vi
 		}
 		switch {
 		case t != nil:
-			answers = append(answers, metadataTopic(view, t))
+			answers = append(answers, b.metadataTopic(view, zone, t))
 		case err != nil:
 			answers = append(answers, metadataError(ref, errorCode(err)))
 		case ref.byID:
@@ -142,13 +163,13 @@ func metadataError(ref topicRef, code int16) kmsg.MetadataResponseTopic {
 	return m
 }
 
-func metadataTopic(view *topology.Snapshot, t *topology.Topic) kmsg.MetadataResponseTopic {
+func (b *Broker) metadataTopic(view *topology.Snapshot, zone string, t *topology.Topic) kmsg.MetadataResponseTopic {
 	m := kmsg.NewMetadataResponseTopic()
 	m.Topic, m.TopicID = &t.Name, t.ID
 	for p := range t.Partitions {
 		mp := kmsg.NewMetadataResponseTopicPartition()
 		mp.Partition = p
-		leader, epoch, ok := view.Leader(lease.Key{TopicID: t.ID, Partition: p})
+		leader, epoch, ok := b.leaderFor(view, zone, lease.Key{TopicID: t.ID, Partition: p})
 		mp.LeaderEpoch = epoch
 		if ok {
 			mp.Leader = leader.NodeID

@@ -16,11 +16,11 @@ func (b *Broker) listGroups(_ context.Context, req *protocol.Request) protocol.R
 	r := req.Body.(*kmsg.ListGroupsRequest)
 	return protocol.Later(func(ctx context.Context) kmsg.Response {
 		resp := r.ResponseKind().(*kmsg.ListGroupsResponse)
-		view := b.view(ctx)
+		view, zone := b.view(ctx), b.zoneOf(req)
 		groups, err := b.Groups.List(ctx, group.ListFilter{
 			States: r.StatesFilter, Types: r.TypesFilter,
 			Shards: func(k lease.Key) bool {
-				a, _, ok := view.Leader(k)
+				a, _, ok := view.CoordinatorFor(zone, k)
 				return ok && a.NodeID == b.NodeID
 			},
 		})

@@ -16,7 +16,8 @@ import (
 // store has no end, -1), KIP-1066 (cordoned directories: none).
 //
 // There is one directory, the object store. Each agent shows the partitions that
-// it leads, or would, so that a partition is counted once over the cluster. Sizes
+// clients of that zone are told it leads, so that a partition is counted once over
+// the agents that they are told of. Sizes
 // are those of the records that can be read: one statement for all topics.
 func (b *Broker) describeLogDirs(_ context.Context, req *protocol.Request) protocol.Reply {
 	r := req.Body.(*kmsg.DescribeLogDirsRequest)
@@ -26,7 +27,7 @@ func (b *Broker) describeLogDirs(_ context.Context, req *protocol.Request) proto
 		resp := r.ResponseKind().(*kmsg.DescribeLogDirsResponse)
 		dir := kmsg.NewDescribeLogDirsResponseDir()
 		dir.Dir, dir.TotalBytes, dir.UsableBytes = b.LogDir, -1, -1
-		led := b.ledPartitions(b.adminView(ctx), r)
+		led := b.ledPartitions(b.adminView(ctx), b.zoneOf(req), r)
 		var ids []uuid.UUID
 		for _, t := range led {
 			ids = append(ids, t.ID)
@@ -48,7 +49,7 @@ type ledTopic struct {
 
 // ledPartitions finds those that the request asks for: all, if it names none.
 // What is not there is left out, as in Kafka.
-func (b *Broker) ledPartitions(view *topology.Snapshot, r *kmsg.DescribeLogDirsRequest) []ledTopic {
+func (b *Broker) ledPartitions(view *topology.Snapshot, zone string, r *kmsg.DescribeLogDirsRequest) []ledTopic {
 	var asked []ledTopic
 	if r.Topics == nil {
 		for _, t := range view.Topics() {
@@ -68,7 +69,7 @@ func (b *Broker) ledPartitions(view *topology.Snapshot, r *kmsg.DescribeLogDirsR
 	for i := range asked {
 		t := &asked[i]
 		t.partitions = slices.DeleteFunc(t.partitions, func(p int32) bool {
-			leader, _, ok := view.Leader(lease.Key{TopicID: t.ID, Partition: p})
+			leader, _, ok := b.leaderFor(view, zone, lease.Key{TopicID: t.ID, Partition: p})
 			return p < 0 || p >= t.Partitions || !ok || leader.NodeID != b.NodeID
 		})
 	}

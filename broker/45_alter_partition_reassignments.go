@@ -22,12 +22,12 @@ func (b *Broker) alterPartitionReassignments(_ context.Context, req *protocol.Re
 	return protocol.Later(func(ctx context.Context) kmsg.Response {
 		resp := r.ResponseKind().(*kmsg.AlterPartitionAssignmentsResponse)
 		resp.AllowReplicationFactorChange = r.AllowReplicationFactorChange
-		view := b.adminView(ctx)
+		view, zone := b.adminView(ctx), b.zoneOf(req)
 		for _, t := range r.Topics {
 			answer := kmsg.NewAlterPartitionAssignmentsResponseTopic()
 			answer.Topic = t.Topic
 			for _, p := range t.Partitions {
-				err := reassign(view, t.Topic, p)
+				err := b.reassign(view, zone, t.Topic, p)
 				partition := kmsg.NewAlterPartitionAssignmentsResponseTopicPartition()
 				partition.Partition, partition.ErrorCode, partition.ErrorMessage = p.Partition, errorCode(err), errorMessage(err)
 				answer.Partitions = append(answer.Partitions, partition)
@@ -38,7 +38,7 @@ func (b *Broker) alterPartitionReassignments(_ context.Context, req *protocol.Re
 	})
 }
 
-func reassign(view *topology.Snapshot, topic string, p kmsg.AlterPartitionAssignmentsRequestTopicPartition) error {
+func (b *Broker) reassign(view *topology.Snapshot, zone, topic string, p kmsg.AlterPartitionAssignmentsRequestTopicPartition) error {
 	t := view.TopicByName(topic)
 	switch {
 	case t == nil:
@@ -51,7 +51,7 @@ func reassign(view *topology.Snapshot, topic string, p kmsg.AlterPartitionAssign
 	if err := checkReplicas(view, p.Replicas); err != nil {
 		return err
 	}
-	leader, _, _ := view.Leader(lease.Key{TopicID: t.ID, Partition: p.Partition})
+	leader, _, _ := b.leaderFor(view, zone, lease.Key{TopicID: t.ID, Partition: p.Partition})
 	if !slices.Equal(p.Replicas, []int32{leader.NodeID}) {
 		return &requestError{kerr.InvalidReplicaAssignment, "Partitions are not assigned to brokers: " +
 			"their records are in object storage, and the agent that holds a partition's lease leads it."}

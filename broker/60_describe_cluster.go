@@ -3,6 +3,7 @@ package broker
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -12,7 +13,7 @@ import (
 
 // DescribeCluster, v0 to v2. KIP-700, KIP-430 (authorized operations), KIP-919
 // (endpoint types), KIP-1073 (fenced brokers: agents that are still listed, and
-// not heard of any more).
+// not heard of any more). Of the others, clients are told of those for their zone.
 func (b *Broker) describeCluster(_ context.Context, req *protocol.Request) protocol.Reply {
 	const brokers = 1 // endpoint type
 	r := req.Body.(*kmsg.DescribeClusterRequest)
@@ -25,11 +26,13 @@ func (b *Broker) describeCluster(_ context.Context, req *protocol.Request) proto
 		return protocol.Now(resp)
 	}
 	return protocol.Later(func(ctx context.Context) kmsg.Response {
-		view := b.view(ctx)
-		resp.ClusterID, resp.ControllerID = view.ClusterID, view.Controller()
+		view, zone := b.view(ctx), b.zoneOf(req)
+		resp.ClusterID, resp.ControllerID = view.ClusterID, view.Controller(zone)
+		told := view.AgentsFor(zone)
 		for _, a := range view.Agents() {
 			n := kmsg.NewDescribeClusterResponseBroker()
-			if n.IsFenced = !view.Heard(a); n.IsFenced && !r.IncludeFencedBrokers {
+			n.IsFenced = !view.Heard(a)
+			if n.IsFenced && !r.IncludeFencedBrokers || !n.IsFenced && !slices.Contains(told, a) {
 				continue
 			}
 			n.NodeID, n.Host, n.Port, n.Rack = a.NodeID, a.Host, a.Port, rack(a.Zone)

@@ -27,7 +27,7 @@ func (b *Broker) describeTopicPartitions(_ context.Context, req *protocol.Reques
 		return protocol.Now(resp)
 	}
 	return protocol.Later(func(ctx context.Context) kmsg.Response {
-		describePage(b.describedView(ctx, r), r, resp)
+		b.describePage(b.describedView(ctx, r), b.zoneOf(req), r, resp)
 		return resp
 	})
 }
@@ -46,7 +46,7 @@ func (b *Broker) describedView(ctx context.Context, r *kmsg.DescribeTopicPartiti
 }
 
 // describePage fills in the page of the answer that the request asks for.
-func describePage(view *topology.Snapshot, r *kmsg.DescribeTopicPartitionsRequest, resp *kmsg.DescribeTopicPartitionsResponse) {
+func (b *Broker) describePage(view *topology.Snapshot, zone string, r *kmsg.DescribeTopicPartitionsRequest, resp *kmsg.DescribeTopicPartitionsResponse) {
 	names, from := describedTopics(view, r)
 	left := max(min(r.ResponsePartitionLimit, maxDescribedPartitions), 1)
 	for _, name := range names {
@@ -64,7 +64,7 @@ func describePage(view *topology.Snapshot, r *kmsg.DescribeTopicPartitionsReques
 			break
 		}
 		to := min(t.Partitions, from+left)
-		resp.Topics = append(resp.Topics, describePartitions(view, t, from, to))
+		resp.Topics = append(resp.Topics, b.describePartitions(view, zone, t, from, to))
 		left -= max(to-from, 0)
 		if to < t.Partitions {
 			resp.NextCursor = describeCursor(name, to)
@@ -109,13 +109,13 @@ func describeError(name string, code *kerr.Error) kmsg.DescribeTopicPartitionsRe
 	return d
 }
 
-func describePartitions(view *topology.Snapshot, t *topology.Topic, from, to int32) kmsg.DescribeTopicPartitionsResponseTopic {
+func (b *Broker) describePartitions(view *topology.Snapshot, zone string, t *topology.Topic, from, to int32) kmsg.DescribeTopicPartitionsResponseTopic {
 	d := kmsg.NewDescribeTopicPartitionsResponseTopic()
 	d.Topic, d.TopicID, d.AuthorizedOperations = &t.Name, t.ID, operationsOnTopic
 	for p := from; p < to; p++ {
 		dp := kmsg.NewDescribeTopicPartitionsResponseTopicPartition()
 		dp.Partition = p
-		leader, epoch, ok := view.Leader(lease.Key{TopicID: t.ID, Partition: p})
+		leader, epoch, ok := b.leaderFor(view, zone, lease.Key{TopicID: t.ID, Partition: p})
 		dp.LeaderID, dp.LeaderEpoch = -1, epoch
 		// Kafka's tools take null for a list, whatever the schema says.
 		dp.EligibleLeaderReplicas, dp.LastKnownELR = []int32{}, []int32{}

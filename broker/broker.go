@@ -13,8 +13,10 @@ import (
 	"github.com/streamhouse/streamhouse/broker/group"
 	"github.com/streamhouse/streamhouse/broker/partition"
 	"github.com/streamhouse/streamhouse/broker/topology"
+	"github.com/streamhouse/streamhouse/broker/zone"
 	"github.com/streamhouse/streamhouse/lease"
 	"github.com/streamhouse/streamhouse/metadata"
+	"github.com/streamhouse/streamhouse/protocol"
 )
 
 // Store is what the handlers ask of the metadata themselves.
@@ -45,12 +47,18 @@ type Parts struct {
 	Reader     *fetch.Reader
 	Sessions   *fetch.Sessions
 	Groups     *group.Coordinator
+	Zones      *zone.Finder
 	LogDir     string // what DescribeLogDirs calls the object store
 	Log        *slog.Logger
 	Level      *slog.LevelVar // of Log
+	// Wrote is told of what each Produce request appends; nil: nobody is.
+	Wrote func(req *protocol.Request, appends []partition.Append)
 	// CutOff says whether this agent can't reach the metadata store for a while.
 	CutOff func() bool
 	Peers  Peers
+	// Reachable says whether another agent takes what this one asks of it directly, so
+	// that this one can append to what the other leads.
+	Reachable func(agentID string) bool
 }
 
 // Broker answers Kafka's requests. Its handlers are safe for concurrent use.
@@ -59,11 +67,12 @@ type Broker struct {
 	producerIDs *idBlock
 	departure   *departure
 	members     members
+	homing      *zone.Homing
 }
 
 // New returns a broker; Routes are its handlers.
 func New(p Parts) *Broker {
-	return &Broker{Parts: p, producerIDs: &idBlock{store: p.Store}, departure: newDeparture()}
+	return &Broker{Parts: p, producerIDs: &idBlock{store: p.Store}, departure: newDeparture(), homing: zone.NewHoming()}
 }
 
 // How old a view of the cluster may be where a client asks for it.

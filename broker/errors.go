@@ -66,6 +66,7 @@ var codes = []struct {
 	{err: partition.ErrClosed, code: kerr.NotLeaderForPartition},
 	{err: lease.ErrLeaseHeldByOther, code: kerr.NotLeaderForPartition},
 	{err: lease.ErrNotLeader, code: kerr.NotLeaderForPartition},
+	{err: lease.ErrNotSequenced, code: kerr.NotLeaderForPartition},
 	{err: lease.ErrReleased, code: kerr.NotLeaderForPartition},
 	{err: lease.ErrFenced, code: kerr.NotLeaderForPartition},
 	{err: lease.ErrTaken, code: kerr.NotLeaderForPartition},

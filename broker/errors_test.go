@@ -50,6 +50,7 @@ var intended = map[string]struct {
 	"lease.ErrFenced":           {lease.ErrFenced, kerr.NotLeaderForPartition, kerr.NotLeaderForPartition},
 	"lease.ErrLeaseHeldByOther": {&lease.HeldByOtherError{}, kerr.NotLeaderForPartition, kerr.NotLeaderForPartition},
 	"lease.ErrNotLeader":        {lease.ErrNotLeader, kerr.NotLeaderForPartition, kerr.NotLeaderForPartition},
+	"lease.ErrNotSequenced":     {lease.ErrNotSequenced, kerr.NotLeaderForPartition, kerr.NotLeaderForPartition},
 	"lease.ErrReleased":         {lease.ErrReleased, kerr.NotLeaderForPartition, kerr.NotLeaderForPartition},
 	"lease.ErrTaken":            {lease.ErrTaken, kerr.NotLeaderForPartition, kerr.NotLeaderForPartition},
 	"lease.ErrUnknownKey":       {lease.ErrUnknownKey, kerr.UnknownTopicOrPartition, kerr.UnknownTopicOrPartition},
@@ -69,6 +70,7 @@ var intended = map[string]struct {
 
 // neverAnswered are the sentinels that no client's request meets, and why.
 var neverAnswered = map[string]string{
+	"metadata.ErrAgentGroup": "is of settings and configs, whose values were checked, and of the agent's start",
 	"metadata.ErrBuried":     "makes the agent register again",
 	"metadata.ErrSuperseded": "ends the agent's own heartbeats, and the agent with them",
 }

@@ -23,6 +23,7 @@ import (
 	"github.com/streamhouse/streamhouse/broker/config"
 	"github.com/streamhouse/streamhouse/broker/group"
 	"github.com/streamhouse/streamhouse/broker/topology"
+	"github.com/streamhouse/streamhouse/broker/zone"
 	"github.com/streamhouse/streamhouse/lease"
 	"github.com/streamhouse/streamhouse/metadata"
 	"github.com/streamhouse/streamhouse/metadata/sqlite"
@@ -58,7 +59,7 @@ func newGroupRig(t *testing.T) *groupRig {
 	cfg := group.DefaultConfig()
 	cfg.InitialRebalanceDelay = 0
 	groups := group.NewCoordinator(store, leases, GroupView(watcher), "agent", cfg, group.NewMetrics(prometheus.NewRegistry()), log)
-	r.Broker = New(Parts{NodeID: node, AgentID: "agent", Store: store, Topology: watcher, Groups: groups, Peers: noPeers{}, Log: log})
+	r.Broker = New(Parts{NodeID: node, AgentID: "agent", Store: store, Topology: watcher, Groups: groups, Zones: zone.NewFinder("", zone.Map{}), Peers: noPeers{}, Log: log})
 	router, err := protocol.NewRouter(r.Routes())
 	must(t, err)
 	server := protocol.NewServer(protocol.ServerConfig{}, router, protocol.NewMetrics(prometheus.NewRegistry()), log)

@@ -14,11 +14,12 @@ import (
 )
 
 // leaderHints names the leaders of partitions that this agent does not lead
-// (KIP-951), in one request. They are the ones that Metadata names: two answers
-// that disagree make clients bounce.
+// (KIP-951), in one request. They are the ones that Metadata names to the same client:
+// two answers that disagree make clients bounce.
 type leaderHints struct {
 	b         *Broker
 	ctx       context.Context
+	zone      string // the client's
 	view      *topology.Snapshot
 	fit       bool // the view is fit to be shown to clients
 	refreshed bool
@@ -29,8 +30,8 @@ type leaderHint struct {
 	node, epoch int32
 }
 
-func (b *Broker) leaderHints(ctx context.Context) *leaderHints {
-	return &leaderHints{b: b, ctx: ctx, view: b.Topology.Snapshot(), seen: map[int32]metadata.Agent{}}
+func (b *Broker) leaderHints(ctx context.Context, zone string) *leaderHints {
+	return &leaderHints{b: b, ctx: ctx, zone: zone, view: b.Topology.Snapshot(), seen: map[int32]metadata.Agent{}}
 }
 
 // hintMaxAge is the age of a view that is asked again if it does not know of a
@@ -40,32 +41,38 @@ const hintMaxAge = 20 * time.Millisecond
 // leader returns the hint for a partition that was refused with err. There is
 // none where the newest view names this agent itself: of a dead holder's lease
 // that has not ended yet. Some clients ask nobody for seconds where there is none.
+// An agent that stands in for a holder elsewhere does name itself: its client may
+// know an older leader epoch.
 func (h *leaderHints) leader(k lease.Key, err error) (leaderHint, bool) {
 	held, isHeld := errors.AsType[*lease.HeldByOtherError](err)
 	if isHeld {
 		// The refusal may be newer than any view: of a lease that was just handed over.
-		_, known, _ := h.view.Leader(k)
+		_, known, _ := h.view.Holder(k)
 		if holder, listed := h.view.Agent(held.Holder.AgentID); listed && h.view.Heard(holder) && held.Holder.LeaderEpoch > known {
-			return h.hint(holder, held.Holder.LeaderEpoch)
+			return h.hint(h.b.inPlaceOf(h.view, holder, h.zone, k), held.Holder.LeaderEpoch)
 		}
 	}
 	h.show()
-	a, epoch, ok := h.view.Leader(k)
-	if !h.refreshed && (a.NodeID == h.b.NodeID || isHeld && a.ID != held.Holder.AgentID) {
+	holder, _, alive := h.view.Holder(k)
+	a, epoch, ok := h.b.leaderFor(h.view, h.zone, k)
+	if !h.refreshed && (a.NodeID == h.b.NodeID || isHeld && holder.ID != held.Holder.AgentID) {
 		h.refresh()
-		a, epoch, ok = h.view.Leader(k)
+		holder, _, alive = h.view.Holder(k)
+		a, epoch, ok = h.b.leaderFor(h.view, h.zone, k)
 	}
-	if ok && a.NodeID == h.b.NodeID && errors.Is(err, lease.ErrReleased) {
+	if own := a.NodeID == h.b.NodeID; ok && own && errors.Is(err, lease.ErrReleased) {
 		// The agent leads nothing any more, and is not off the list yet.
 		var successor string
-		if successor, ok = h.view.Successor(k, a.ID); ok {
+		if successor, ok = h.view.Successor(k, a); ok {
 			a, ok = h.view.Agent(successor)
 		}
+	} else if own && (!alive || holder.NodeID == a.NodeID || h.b.departure.leaving()) {
+		ok = false
 	}
-	if !ok || a.NodeID == h.b.NodeID {
+	if !ok {
 		return leaderHint{}, false
 	}
-	if isHeld && a.ID == held.Holder.AgentID {
+	if isHeld && holder.ID == held.Holder.AgentID {
 		epoch = max(epoch, held.Holder.LeaderEpoch)
 	}
 	return h.hint(a, epoch)
@@ -75,7 +82,7 @@ func (h *leaderHints) leader(k lease.Key, err error) (leaderHint, bool) {
 // begun.
 func (h *leaderHints) since(k lease.Key, epoch int32) (leaderHint, bool) {
 	h.show()
-	if _, known, _ := h.view.Leader(k); known < epoch && !h.refreshed {
+	if _, known, _ := h.view.Holder(k); known < epoch && !h.refreshed {
 		h.refresh()
 	}
 	return h.leader(k, nil)

@@ -73,6 +73,7 @@ type fetchHints struct {
 	b       *Broker
 	ctx     context.Context
 	version int16        // of the fetch
+	zone    string       // the client's
 	hints   *leaderHints // nil until one is wanted
 }
 
@@ -84,7 +85,7 @@ const addressedHints = 16
 // sendOn refuses a partition, with its leader where that is another agent.
 func (f *fetchHints) sendOn(a *kmsg.FetchResponseTopicPartition, k lease.Key, since int32) bool {
 	if f.hints == nil {
-		f.hints = f.b.leaderHints(f.ctx)
+		f.hints = f.b.leaderHints(f.ctx, f.zone)
 	}
 	l, ok := f.hints.since(k, since)
 	if ok {

@@ -24,4 +24,11 @@
 // The holder counts its own deadline on the monotonic clock, from before it
 // sent the request that was granted; the store counts expiry on its own clock.
 // No agent's clock reaches the store.
+//
+// # Borrowed leases
+//
+// An agent may accept appends to a partition whose lease is held in another zone: it
+// uploads them, and has the holder commit them, in the holder's leader epoch. For
+// that it borrows the lease (Manager.Borrow). The store knows nothing of it, and
+// nothing rests on it: whether the holder leads is found by its commit, as ever.
 package lease

@@ -23,20 +23,22 @@ const (
 	ForBalance  HandoverReason = "balance"     // another agent has the better claim
 	ForBucket   HandoverReason = "bucket"      // the agent can't reach the object store
 	ForReach    HandoverReason = "unreachable" // nobody reaches the agent
+	ForWriters  HandoverReason = "writers"     // it is written from another zone
 )
 
 // Successor names the agent that is to lead a key instead of this one; ok is
 // false if there is none.
 type Successor func(Key) (agentID string, ok bool)
 
-// Retire has every acquisition refused from now on with an error that wraps
-// ErrReleased, until the returned function is called once. It waits until what
-// was asked for before is decided, or ctx ends.
+// Retire ends what is borrowed, and has every acquisition refused from now on with
+// an error that wraps ErrReleased, until the returned function is called once. It
+// waits until what was asked for before is decided, or ctx ends.
 func (m *Manager) Retire(ctx context.Context) (resume func()) {
 	m.mu.Lock()
 	m.retired++
 	flights := slices.Collect(maps.Values(m.flights))
 	m.mu.Unlock()
+	m.endBorrowed(all, ErrReleased)
 	for _, f := range flights {
 		select {
 		case <-f.done:

@@ -63,6 +63,8 @@ var (
 	ErrTaken    = errors.New("lease was taken by another agent")
 	ErrFenced   = errors.New("a commit was fenced")
 	ErrReleased = errors.New("lease was released")
+	// ErrNotSequenced is of borrowed leases alone.
+	ErrNotSequenced = errors.New("the holder of a borrowed lease did not commit")
 )
 
 // HeldByOtherError says that a lease was not granted, and who has it.
@@ -85,7 +87,9 @@ type Store interface {
 	// Acquire tries to take each key for the agent until ttl from now by the
 	// store's clock. A key is granted if it is free, expired, or named by the
 	// same agent id (an earlier life of this agent): one compare-and-set, Epoch
-	// and LeaderEpoch each one higher; see HandOver for the exception. The results are in the order of keys.
+	// and LeaderEpoch each one higher; see HandOver for the exception. A key of another
+	// agent group than the one that the agent has registered in is unknown, whatever the
+	// agent believes. The results are in the order of keys.
 	// An error means that the outcome is unknown: acquire again.
 	Acquire(ctx context.Context, agentID string, ttl time.Duration, keys []Key) ([]Result, error)
 
@@ -102,7 +106,7 @@ type Store interface {
 	// the agents that the moves name, until ttl from now: one compare-and-set for
 	// each, Epoch and LeaderEpoch each one higher. It returns the successors'
 	// terms; a move that is missing from the answer was lost before, or its lease is
-	// free since the successor has ended. A successor's first Acquire goes on in that
+	// free since the successor has ended or is of another agent group. A successor's first Acquire goes on in that
 	// LeaderEpoch. An error means that the outcome is unknown: acquire again.
 	HandOver(ctx context.Context, agentID string, ttl time.Duration, moves []Move) ([]Term, error)
 }

@@ -8,13 +8,15 @@ import (
 	"time"
 )
 
-// Lease is one leadership that this agent won. It is safe for concurrent use.
+// Lease is one leadership that this agent won, or borrows from the agent that has
+// it. It is safe for concurrent use.
 type Lease struct {
 	key         Key
+	holder      string // "" is this agent
 	leaderEpoch int32
 	epoch       atomic.Int64
-	deadline    atomic.Int64  // an instant; moves forward, but for machine.doubt
-	since       time.Duration // the instant of the acquisition
+	deadline    atomic.Int64  // an instant; moves forward, but for machine.doubt; none if borrowed
+	since       time.Duration // the instant at which it was acquired or borrowed
 	clock       clock
 
 	ctx context.Context
@@ -23,6 +25,10 @@ type Lease struct {
 
 // Key is what is leased.
 func (l *Lease) Key() Key { return l.key }
+
+// Holder is the agent from which the lease is borrowed, and which commits what is
+// accepted under it; "" if this agent won it.
+func (l *Lease) Holder() string { return l.holder }
 
 // LeaderEpoch is fixed for the life of the lease.
 func (l *Lease) LeaderEpoch() int32 { return l.leaderEpoch }
@@ -37,11 +43,11 @@ func (l *Lease) Term() Term {
 // lease runs under it.
 func (l *Lease) Context() context.Context { return l.ctx }
 
-// Age is the time since the acquisition.
+// Age is the time since it was acquired or borrowed.
 func (l *Lease) Age() time.Duration { return l.clock() - l.since }
 
-// Held says whether the agent may still write under the lease. It is a filter
-// and no proof: only the commit knows. It takes no lock.
+// Held says whether the agent may still write under the lease, or have its holder
+// write. It is a filter and no proof: only the commit knows. It takes no lock.
 func (l *Lease) Held() bool {
 	return l.ctx.Err() == nil && l.clock() < time.Duration(l.deadline.Load())
 }
@@ -131,6 +137,14 @@ func (m *machine) refused(now time.Duration, e *HeldByOtherError) {
 		holder: e.Holder,
 		until:  now + min(m.cfg.HeldByOtherFor, e.Holder.ExpiresIn),
 		ends:   now + e.Holder.ExpiresIn,
+	}
+}
+
+// disbelieve takes in that another agent may not have the lease any more.
+func (m *machine) disbelieve(k Key) {
+	if d, ok := m.denied[k]; ok {
+		d.until = 0
+		m.denied[k] = d
 	}
 }
 

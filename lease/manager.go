@@ -43,6 +43,7 @@ type Manager struct {
 	queue    []Key // keys of flights that are not under way yet
 	maxEpoch int64 // the largest epoch since the last renewal
 	retired  int   // how many want no acquisitions
+	borrowed map[Key]*Lease
 
 	asked   chan struct{} // has an element if queue may not be empty
 	granted chan struct{} // has an element if there is a first lease to be renewed
@@ -61,11 +62,12 @@ func NewManager(store Store, agentID string, cfg Config, m *Metrics, log *slog.L
 	since := func() time.Duration { return time.Since(start) }
 	return &Manager{
 		store: store, agentID: agentID, cfg: cfg, metrics: m, log: log,
-		clock:   since,
-		machine: newMachine(cfg, since, func() float64 { return 2*rand.Float64() - 1 }),
-		flights: make(map[Key]*flight),
-		asked:   make(chan struct{}, 1),
-		granted: make(chan struct{}, 1),
+		clock:    since,
+		machine:  newMachine(cfg, since, func() float64 { return 2*rand.Float64() - 1 }),
+		flights:  make(map[Key]*flight),
+		borrowed: make(map[Key]*Lease),
+		asked:    make(chan struct{}, 1),
+		granted:  make(chan struct{}, 1),
 	}
 }
 
@@ -332,10 +334,13 @@ func (m *Manager) renew(ctx context.Context) {
 // later lease of the same key is never touched.
 func (m *Manager) Lose(l *Lease, cause error) {
 	m.mu.Lock()
-	lost := m.machine.remove(l)
+	lost, returned := m.machine.remove(l), m.giveBack(l)
 	m.mu.Unlock()
 	if lost {
 		m.end([]*Lease{l}, cause)
+	}
+	if returned {
+		l.end(cause)
 	}
 }
 
@@ -351,6 +356,7 @@ func (m *Manager) Forget(topic uuid.UUID) {
 	}
 	m.mu.Unlock()
 	m.end(forgotten, ErrUnknownKey)
+	m.endBorrowed(ofTopic(topic), ErrUnknownKey)
 }
 
 // Release ends the leases of the keys and frees them in the store. It waits

@@ -10,6 +10,7 @@ import (
 // Metrics are the measurements of a Manager.
 type Metrics struct {
 	held         prometheus.Gauge
+	borrowed     prometheus.Gauge
 	acquisitions prometheus.Counter
 	losses       *prometheus.CounterVec
 	epoch        prometheus.Gauge
@@ -25,6 +26,10 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		held: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "streamhouse_agent_lease_count",
 			Help: "Leases that this agent holds.",
+		}),
+		borrowed: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "streamhouse_agent_borrowed_leases",
+			Help: "Partitions led by agents of other zones for which this agent takes appends.",
 		}),
 		acquisitions: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "streamhouse_partition_lease_acquisitions_total",
@@ -57,7 +62,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 			Help: "Leases that this agent handed over to a successor, by reason.",
 		}, []string{"reason"}),
 	}
-	for _, reason := range []HandoverReason{ForShutdown, ForBalance, ForBucket, ForReach} {
+	for _, reason := range []HandoverReason{ForShutdown, ForBalance, ForBucket, ForReach, ForWriters} {
 		m.handovers.WithLabelValues(string(reason))
 	}
 	for _, cause := range []string{causeExpired, causeTaken, causeFenced, causeGivenUp} {
@@ -66,7 +71,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 	for _, outcome := range []string{renewalOK, renewalFailed} {
 		m.renewals.WithLabelValues(outcome)
 	}
-	reg.MustRegister(m.held, m.acquisitions, m.losses, m.epoch, m.duration, m.failover, m.renewals, m.handovers)
+	reg.MustRegister(m.held, m.borrowed, m.acquisitions, m.losses, m.epoch, m.duration, m.failover, m.renewals, m.handovers)
 	return m
 }
 

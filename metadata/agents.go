@@ -15,7 +15,7 @@ type Agent struct {
 	Host    string    // advertised to clients
 	Port    int32     // advertised to clients
 	Zone    string    // availability zone; Kafka's rack; may be empty
-	Group   string    // agent group; may be empty
+	Group   string    // agent group; DefaultAgentGroup if it names none
 	// PeerAddress is host:port at which other agents of the group reach this one's
 	// RPC (package broker/rpc); "" if it has none, as those of older releases.
 	PeerAddress string
@@ -29,8 +29,8 @@ type Agent struct {
 // listed any more.
 const AgentListedFor = 60 * time.Second
 
-// Agents is the register of running agents. Listing them is part of
-// Topics.Topology.
+// Agents is the register of running agents of an agent group, which may reach each
+// other where others do not. Listing them is part of Topics.Topology.
 //
 // Death is decided here and by nobody's clock: an agent attends with a sign of
 // life that ends with its process, and answers challenges; who sees that an
@@ -39,7 +39,9 @@ const AgentListedFor = 60 * time.Second
 type Agents interface {
 	// Register makes the agent known and supersedes an earlier session of the
 	// same id. It returns the agent's node id. A session that was buried may be
-	// registered again.
+	// registered again. ErrAgentGroup if the agent's group is not the store's, or if
+	// an agent of another group that is listed has the id. An agent that comes from
+	// another group leaves its leases there behind, free.
 	Register(ctx context.Context, a Agent) (nodeID int32, err error)
 	// Heartbeat says that the session is alive. ErrSuperseded if another
 	// session has taken the id; ErrBuried if the session has ended otherwise.

@@ -14,11 +14,11 @@ type Commit struct {
 	Objects []CommitObject
 }
 
-// CommitObject is one uploaded object, or one small flush whose batches are
-// kept inline in the index.
+// CommitObject is one uploaded object, or a part of one that others share, or one
+// small flush whose batches are kept inline in the index.
 type CommitObject struct {
-	// ID names the object and is the commit's idempotency key. It is one of
-	// segment.NewID, no older than CommitMaxAge.
+	// ID names the object, or the part of it that is committed here (segment.Part),
+	// and is the commit's idempotency key. It is no older than CommitMaxAge.
 	ID segment.ID
 	// Size is the object's length in bytes; 0 if nothing was uploaded and
 	// every batch is inline.

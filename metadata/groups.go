@@ -2,6 +2,8 @@ package metadata
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/binary"
 	"hash/fnv"
 	"time"
 
@@ -10,26 +12,34 @@ import (
 	"github.com/streamhouse/streamhouse/lease"
 )
 
-// GroupShards is the number of coordinator shards. Fixed for the life of a
-// cluster: the shard rows are made when its store is first opened.
+// GroupShards is the number of coordinator shards of an agent group. Fixed for the
+// life of a cluster: the shard rows are made when its store is first opened for the
+// agent group.
 const GroupShards = 16
 
-// groupShardTopic is the reserved topic id under whose partitions the group
-// coordinators' shards are leased. It is no topic that anyone can list.
-var groupShardTopic = uuid.UUID{15: 1}
-
-// GroupShard returns the lease key of the coordinator shard of a group.
-func GroupShard(group string) lease.Key {
+// GroupShard returns the lease key of the coordinator shard of a consumer group,
+// whose name means something within an agent group only.
+func GroupShard(agentGroup, group string) lease.Key {
 	h := fnv.New32a()
 	h.Write([]byte(group))
-	return GroupShardKey(int32(h.Sum32() % GroupShards))
+	return GroupShardKey(agentGroup, int32(h.Sum32()%GroupShards))
 }
 
-// GroupShardKey returns the lease key of the n-th coordinator shard.
-func GroupShardKey(n int32) lease.Key { return lease.Key{TopicID: groupShardTopic, Partition: n} }
+// GroupShardKey returns the lease key of the n-th coordinator shard of an agent group:
+// a partition of a reserved topic id, which is no topic that anyone can list. Eight
+// zero bytes, which no random id has, tell it from those of topics.
+func GroupShardKey(agentGroup string, n int32) lease.Key {
+	topic := uuid.UUID{15: 1}
+	if agentGroup != DefaultAgentGroup {
+		hash := sha256.Sum256([]byte(agentGroup))
+		copy(topic[8:], hash[:])
+	}
+	return lease.Key{TopicID: topic, Partition: n}
+}
 
-// IsShard says whether the key is a coordinator's shard and no partition.
-func IsShard(k lease.Key) bool { return k.TopicID == groupShardTopic }
+// IsShard says whether the key is a coordinator's shard, of any agent group, and no
+// partition.
+func IsShard(k lease.Key) bool { return binary.BigEndian.Uint64(k.TopicID[:8]) == 0 }
 
 // CommittedOffset is a group's position in a partition.
 type CommittedOffset struct {

@@ -11,7 +11,8 @@ import (
 const InspectRows = 100_000
 
 // Inspector shows people who is there and who leads what, now, by the store's
-// clock. It changes and locks nothing. Each call is one statement and returns at
+// clock: in the agent group of a Store, or in all of them (Inspect of the packages
+// of the databases). It changes and locks nothing. Each call is one statement and returns at
 // most InspectRows.
 type Inspector interface {
 	// Sessions returns the agents whose sessions have not ended, by node id, however
@@ -38,6 +39,7 @@ type LeaseFilter struct {
 type HeldLease struct {
 	lease.Term
 	Topic     string        // "" for a coordinator's shard, of which Partition is the number
+	Group     string        // the agent group, of the topic or the coordinator
 	AgentID   string        // who holds it
 	Age       time.Duration // of the leadership, over all renewals
 	ExpiresIn time.Duration // negative: it is over, and nobody has taken it yet

@@ -131,9 +131,11 @@ type Producers interface {
 
 // Objects is the collector's side of the names of objects.
 type Objects interface {
-	// ClaimOrphans claims the names of objects that no commit has named, so
-	// that a commit that comes later is refused (ObjectClaimed). It waits for
-	// commits in flight, and returns the ids that were claimed, now or before:
-	// only those may be deleted from the bucket.
+	// ClaimOrphans claims the names of objects, or of their parts, that no commit
+	// has named, so that a commit that comes later is refused (ObjectClaimed). It
+	// waits for commits in flight, and returns the ids that were claimed, now or
+	// before. Of the names in one commit it gets all or none, but for those that
+	// were claimed or committed before. An object may be deleted from the bucket only if the names of all
+	// its parts are among these (segment.MaxParts).
 	ClaimOrphans(ctx context.Context, ids []segment.ID) ([]segment.ID, error)
 }

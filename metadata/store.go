@@ -9,6 +9,12 @@ import (
 
 // Store is all of the metadata, for the one place that builds the agent.
 // Everything else takes the small interface that it needs.
+//
+// A store is opened for one agent group, and is that group's: others share the
+// database, and what is theirs is not there. A topic id, a key or a session of theirs is
+// an unknown one; topics, consumer groups and resources of the same names are others.
+// Only the names of objects, the ids of producers and agents, the cluster's id and
+// secret, and what Prune removes, are everybody's.
 type Store interface {
 	Agents
 	Topics
@@ -43,6 +49,9 @@ var (
 	ErrTopicExists = errors.New("topic already exists")
 	// ErrInvalidPartitions says that the count asked for is not above today's.
 	ErrInvalidPartitions = errors.New("invalid number of partitions")
+	// ErrAgentGroup says that an agent group can't be called that, or that the agent
+	// is of another one.
+	ErrAgentGroup = errors.New("wrong agent group")
 	// ErrSuperseded says that another process registered under the same agent id.
 	ErrSuperseded = errors.New("another agent has registered under the same agent id")
 	// ErrBuried says that the agent's session has ended and its leases are free:

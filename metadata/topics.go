@@ -27,10 +27,10 @@ type Leader struct {
 // Topology is what changed in the cluster since a version, or all of it.
 type Topology struct {
 	ClusterID string
-	Version   int64   // to be given to the next call
-	Agents    []Agent // always all that are listed (AgentListedFor)
-	Topics    []Topic // created or changed since
-	Deleted   []uuid.UUID
+	Version   int64             // to be given to the next call
+	Agents    []Agent           // always all that are listed (AgentListedFor)
+	Topics    []Topic           // created or changed since
+	Deleted   []uuid.UUID       // or moved to another agent group
 	Leaders   []Leader          // leaderships that changed since, without coordinator shards
 	Shards    []Leader          // the same for coordinator shards
 	Configs   map[string]string // cluster-wide dynamic broker configs; always all
@@ -75,8 +75,11 @@ type Topics interface {
 type ConfigChange struct {
 	Values  map[string]*string
 	Replace bool
-	// AgentGroup, if not nil, moves a topic to that agent group: its leases end at
-	// once. ErrTopicExists if the group has a topic of that name.
+	// AgentGroup, if not nil, moves a topic to that agent group, with its records: its
+	// leases end at once. ErrTopicExists if the group has a topic of that name.
+	// Positions in it that consumer groups of the old agent group have committed are
+	// not there any more, and are forgotten with the group's next expired positions
+	// (OldOffsets.Gone), unless the topic is back before.
 	AgentGroup *string
 }
 

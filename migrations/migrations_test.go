@@ -9,8 +9,11 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	_ "github.com/jackc/pgx/v5/stdlib"
 	"github.com/pressly/goose/v3"
 	_ "modernc.org/sqlite"
+
+	"github.com/streamhouse/streamhouse/internal/testdb"
 )
 
 func TestUpIsDoneOnce(t *testing.T) {
@@ -66,6 +69,52 @@ func TestGroupsOfOlderOffsets(t *testing.T) {
 	}
 	if want := "a -1  30, b -1  20"; groups != want {
 		t.Errorf("groups %q, want %q", groups, want)
+	}
+}
+
+// The step that gives agent groups a meaning is not taken under agents that have one,
+// can be taken back, and be taken again.
+func TestAgentGroupsGetAMeaning(t *testing.T) {
+	db, err := sql.Open("pgx", testdb.Postgres(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	steps, err := fs.Sub(files, "postgres")
+	if err != nil {
+		t.Fatal(err)
+	}
+	provider, err := goose.NewProvider(goose.DialectPostgres, db, steps)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := provider.UpTo(t.Context(), 10); err != nil {
+		t.Fatal(err)
+	}
+	exec := func(statement string) {
+		t.Helper()
+		if _, err := db.ExecContext(t.Context(), statement); err != nil {
+			t.Fatal(err)
+		}
+	}
+	exec(`INSERT INTO agents (agent_id, node_id, session, host, port, zone, agent_group, started_at, heartbeat_at)
+		VALUES ('a', 1, '\x00', '', 0, '', 'blue', 0, extract(epoch FROM now()) * 1000)`)
+	exec(`INSERT INTO topics (topic_id, name, partitions, created_at, changed_version) VALUES ('\x01', 'orders', 1, 0, 1)`)
+	if _, err := provider.Up(t.Context()); err == nil || !strings.Contains(err.Error(), "take it out of their settings") {
+		t.Fatalf("with an agent that has a group: %v", err)
+	}
+	exec(`UPDATE agents SET session = NULL`)
+	for range 2 {
+		if _, err := provider.Up(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		var group string
+		if err := db.QueryRowContext(t.Context(), `SELECT agent_group FROM topics`).Scan(&group); err != nil || group != "" {
+			t.Errorf("group of the topic %q, %v", group, err)
+		}
+		if _, err := provider.DownTo(t.Context(), 10); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 

@@ -36,6 +36,7 @@ type exchange struct {
 
 	resp kmsg.Response
 	err  *closeError // instead of resp: the connection ends here
+	size int         // of the encoded reply, with its size field; 0 if there is none
 }
 
 // ready says whether the reply is final.
@@ -327,6 +328,9 @@ func (c *conn) panicked(x *exchange, p any) *closeError {
 // finish ends x: it was answered, or needs no answer.
 func (c *conn) finish(x *exchange) {
 	c.apis[x.req.Key].duration.Observe(time.Since(x.req.Received).Seconds())
+	if c.cfg.Observe != nil {
+		c.cfg.Observe(&x.req, 4+x.req.Size, x.size)
+	}
 	c.release(x)
 }
 

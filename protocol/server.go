@@ -53,6 +53,11 @@ type ServerConfig struct {
 	// their end, in so long. Default 30 seconds. Where others wait for the memory of
 	// its requests, this and the ReadTimeout are two seconds.
 	WriteTimeout time.Duration
+
+	// Observe is told of every request that was answered, or needs no answer, with
+	// the bytes of its frame and of its reply's, size fields included. It is called on
+	// the connection's goroutines, so it must be quick. nil: nobody is told.
+	Observe func(req *Request, in, out int)
 }
 
 func (c ServerConfig) withDefaults() ServerConfig {

@@ -291,3 +291,37 @@ func TestRequestCarriesItsOrigin(t *testing.T) {
 		}
 	})
 }
+
+// The observer is told of what was answered, and of what needs no answer, with the
+// bytes of both frames.
+func TestObserveTellsOfFrames(t *testing.T) {
+	type seen struct {
+		correlationID int32
+		clientID      string
+		in, out       int
+	}
+	observed := make(chan seen, 3)
+	cfg := ServerConfig{Observe: func(req *Request, in, out int) {
+		observed <- seen{req.CorrelationID, req.ClientID, in, out}
+	}}
+	handle := func(ctx context.Context, req *Request) Reply {
+		if req.Body.(*kmsg.HeartbeatRequest).Group == "silent" {
+			return LaterNone(func(context.Context) error { return nil })
+		}
+		return respond(ctx, req)
+	}
+	inBubble(t, cfg, map[int16]HandlerFunc{keyHeartbeat: handle}, func(t *testing.T, f *fixture) {
+		c := f.dial()
+		answered, silent := heartbeat("a"), heartbeat("silent")
+		c.send(1, answered)
+		reply := 4 + 4 + len(c.want(1)) // its size, its correlation id, and the rest
+		if got, want := <-observed, (seen{1, "test", len(frameOf(answered, 1)), reply}); got != want {
+			t.Errorf("%+v, want %+v", got, want)
+		}
+		c.send(2, silent)
+		if got, want := <-observed, (seen{2, "test", len(frameOf(silent, 2)), 0}); got != want {
+			t.Errorf("%+v, want %+v", got, want)
+		}
+		c.close()
+	})
+}

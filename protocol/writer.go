@@ -102,6 +102,7 @@ func (b *batch) encode(x *exchange) (err *closeError) {
 		return closing(closeHandler, fmt.Errorf("%s: a reply of %d bytes", x.name(), size))
 	}
 	binary.BigEndian.PutUint32(b.buf[start:], uint32(size))
+	x.size = 4 + size
 	return nil
 }
 

@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/uuid"
@@ -534,6 +535,45 @@ func TestKeys(t *testing.T) {
 	} {
 		if got, err := segment.ParseKey(key); err == nil {
 			t.Errorf("ParseKey(%s): got %s, want an error", key, got)
+		}
+	}
+}
+
+// Names and numbers of parts are as FORMAT.md has them, for ever: what is in the
+// bucket keeps its name. Neither are IDs of earlier releases split, whatever their
+// byte 14 is.
+func TestPartsOfAnObject(t *testing.T) {
+	golden := uuid.MustParse("01932b6a-7c00-8123-8456-789abcde002a")
+	whole := uuid.MustParse("01932b6a-7c00-7123-8456-789abcde072a")
+	for _, tc := range []struct {
+		id     segment.ID
+		part   int
+		object segment.ID
+		key    string
+	}{
+		{golden, 0, golden, "segments/2a/01932b6a-7c00-8123-8456-789abcde002a.seg"},
+		{segment.Part(golden, 1), 1, golden, "segments/2a/01932b6a-7c00-8123-8456-789abcde002a.seg"},
+		{uuid.MustParse("01932b6a-7c00-8123-8456-789abcde3f2a"), 63, golden, "segments/2a/01932b6a-7c00-8123-8456-789abcde002a.seg"},
+		{whole, 0, whole, "segments/2a/01932b6a-7c00-7123-8456-789abcde072a.seg"},
+		{uuid.Nil, 0, uuid.Nil, "segments/00/00000000-0000-0000-0000-000000000000.seg"},
+	} {
+		if part, object, key := segment.PartOf(tc.id), segment.Object(tc.id), segment.ObjectKey(tc.id); part != tc.part || object != tc.object || key != tc.key {
+			t.Errorf("%s: part %d of %s, %s", tc.id, part, object, key)
+		}
+	}
+	if _, err := segment.ParseKey("segments/2a/01932b6a-7c00-8123-8456-789abcde012a.seg"); err == nil {
+		t.Error("a part was taken for an object")
+	}
+	before := time.Now().UnixMilli()
+	id := segment.NewID()
+	made := int64(binary.BigEndian.Uint64(id[:8]) >> 16)
+	if segment.Object(id) != id || id.Version() != 8 || id.Variant() != uuid.RFC4122 || made < before || made > time.Now().UnixMilli() {
+		t.Errorf("new ID is %s, made at %d", id, made)
+	}
+	for n := range segment.MaxParts {
+		part := segment.Part(id, n)
+		if segment.PartOf(part) != n || segment.Object(part) != id || segment.ObjectKey(part) != segment.ObjectKey(id) {
+			t.Errorf("part %d of %s is %s", n, id, part)
 		}
 	}
 }

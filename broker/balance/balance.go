@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"math/rand/v2"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -38,20 +39,23 @@ var (
 	errReach  = errors.New("other agents can not reach this one at its advertised address: what it led was handed over")
 )
 
-// Agent is what a Loop works with. All fields are required.
+// Agent is what a Loop works with. All fields but Zone are required.
 type Agent struct {
 	ID     string
+	Zone   string // "" if it has none
 	View   func() View
 	Leases *lease.Manager
 	Bucket *Bucket
+	// Writers is told who writes what this agent leads, and what its clients write.
+	Writers *Writers
 	// Probe says whether the bucket can be written.
 	Probe func(ctx context.Context) error
 	// Isolated has an element while nobody reaches the agent: where other agents can't,
 	// clients can't either.
 	Isolated <-chan struct{}
-	// HandOver hands leases over to those who should lead without this agent, as
-	// far as this is done before ctx ends.
-	HandOver func(ctx context.Context, reason lease.HandoverReason, leases []*lease.Lease)
+	// HandOver hands leases over, as far as this is done before ctx ends: to the agents
+	// that to names, or if it is nil to those who should lead without this one.
+	HandOver func(ctx context.Context, reason lease.HandoverReason, leases []*lease.Lease, to lease.Successor)
 	// Withdraw has this agent's clients sent to the others, which count on it no
 	// more, until Return. The view is a new one afterwards.
 	Withdraw func(ctx context.Context)
@@ -62,8 +66,8 @@ type Agent struct {
 // Loop is the work of one agent.
 type Loop struct {
 	Agent
-	start   time.Time
-	planner planner
+	planner  planner
+	follower follower
 
 	lost      atomic.Bool // the bucket was given up
 	unreached atomic.Bool // the agent gave up, since nobody reaches it
@@ -75,7 +79,10 @@ type Loop struct {
 // New makes a loop. It registers streamhouse_agent_bucket_lost and
 // streamhouse_agent_unreached.
 func New(a Agent, reg prometheus.Registerer) *Loop {
-	l := &Loop{Agent: a, start: time.Now(), planner: planner{self: a.ID}}
+	l := &Loop{
+		Agent: a, planner: planner{self: a.ID},
+		follower: follower{zone: a.Zone, writers: a.Writers, watched: make(map[lease.Key]*watch)},
+	}
 	gauge := func(name, help string, value *atomic.Bool) prometheus.Collector {
 		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, func() float64 {
 			if value.Load() {
@@ -126,14 +133,31 @@ func (l *Loop) Run(ctx context.Context) error {
 	}
 }
 
-// spread hands over what is due for balance.
+// spread hands over what is due for balance, and what should follow its writers: the
+// two together at their pace, and neither before the agents are calm.
 func (l *Loop) spread(ctx context.Context) {
 	leases := l.Leases.Leases()
 	seen := make([]held, len(leases))
 	for i, h := range leases {
-		seen[i] = held{h.Key(), h.Age()}
+		seen[i] = held{h.Key(), h.LeaderEpoch(), h.Age()}
 	}
-	places := l.planner.plan(time.Since(l.start), l.View(), seen)
+	now, view := l.Writers.now(), l.View()
+	places := l.planner.plan(now, view, seen)
+	follow, to := l.follower.plan(now, view, seen)
+	follow = slices.DeleteFunc(follow, func(at int) bool { return slices.Contains(places, at) })
+	if !l.planner.calm(now) {
+		follow = nil
+	}
+	follow = follow[:min(len(follow), budget(len(leases))-len(places))]
+	l.move(ctx, lease.ForBalance, leases, places, nil)
+	l.move(ctx, lease.ForWriters, leases, follow, func(k lease.Key) (string, bool) {
+		agent, ok := to[k]
+		return agent, ok
+	})
+}
+
+// move hands over the leases at those places, if there are any.
+func (l *Loop) move(ctx context.Context, reason lease.HandoverReason, leases []*lease.Lease, places []int, to lease.Successor) {
 	if len(places) == 0 {
 		return
 	}
@@ -143,7 +167,7 @@ func (l *Loop) spread(ctx context.Context) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, spreadLimit)
 	defer cancel()
-	l.HandOver(ctx, lease.ForBalance, moves)
+	l.HandOver(ctx, reason, moves, to)
 }
 
 // doWithout gives up what the agent leads, and waits until the bucket is back.
@@ -208,7 +232,7 @@ func (l *Loop) stepDown(ctx context.Context, reason lease.HandoverReason, limit 
 	bounded, cancel := context.WithTimeout(ctx, handOverLimit)
 	defer cancel()
 	defer l.Leases.Retire(bounded)()
-	l.HandOver(bounded, reason, l.Leases.Leases())
+	l.HandOver(bounded, reason, l.Leases.Leases(), nil)
 	tick := time.NewTicker(probeInterval)
 	defer tick.Stop()
 	for time.Now().Before(deadline) {
@@ -219,7 +243,7 @@ func (l *Loop) stepDown(ctx context.Context, reason lease.HandoverReason, limit 
 		}
 		if left := l.Leases.Leases(); len(left) > 0 {
 			bounded, cancel := context.WithTimeout(ctx, probeInterval)
-			l.HandOver(bounded, reason, left)
+			l.HandOver(bounded, reason, left, nil)
 			cancel()
 		}
 		if recovered() {

@@ -26,12 +26,14 @@ func (w world) Owner(k lease.Key) (string, bool) {
 	return "self", true
 }
 
+func (w world) StandIn(string, lease.Key) (string, bool) { return "", false }
+
 func (w world) OtherLeads(string) bool { return len(w.alive) > 1 }
 
 func leasesOf(n int, age time.Duration) []held {
 	all := make([]held, n)
 	for i := range all {
-		all[i] = held{lease.Key{TopicID: uuid.Nil, Partition: int32(i)}, age}
+		all[i] = held{key: lease.Key{TopicID: uuid.Nil, Partition: int32(i)}, age: age}
 	}
 	return all
 }

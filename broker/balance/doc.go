@@ -9,6 +9,17 @@
 // lease that was won lately stays for a while, so that nothing flaps where views
 // differ. No lease is ever taken from its holder for balance.
 //
+// # Writers
+//
+// A lease is best held in the zone that writes most: elsewhere, each flush of a writer
+// is sequenced across zones. A holder hands a lease over to the agent of another zone
+// that its clients write to, once two thirds and more of what counts was written there
+// for half a minute, and what was written counts half as much every half minute. A
+// lease stays for a minute wherever it came to, and for five where it has had writers
+// in its own zone: so writers that take turns move it once in that time, and those
+// that have moved for good are followed within two minutes. Spread does not move
+// leases between zones, so the two do not fight.
+//
 // # Bucket
 //
 // An agent that has not uploaded anything for a while, though it tried, gives up

@@ -67,14 +67,14 @@ func runLoop(t *testing.T, r *loopRig) {
 	manager := lease.NewManager(grantor{}, "self", lease.DefaultConfig(), lease.NewMetrics(prometheus.NewRegistry()), slog.New(slog.DiscardHandler))
 	bucket := NewBucket(&objects{err: errors.New("down")})
 	r.Loop = New(Agent{
-		ID: "self", View: r.view, Leases: manager, Bucket: bucket,
+		ID: "self", View: r.view, Leases: manager, Bucket: bucket, Writers: NewWriters(),
 		Probe: func(context.Context) error {
 			if !r.back.Load() {
 				return errors.New("down")
 			}
 			return nil
 		},
-		HandOver: func(_ context.Context, reason lease.HandoverReason, leases []*lease.Lease) {
+		HandOver: func(_ context.Context, reason lease.HandoverReason, leases []*lease.Lease, _ lease.Successor) {
 			if reason != lease.ForBucket {
 				return
 			}

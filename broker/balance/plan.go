@@ -23,14 +23,18 @@ type View interface {
 	Alive() []string
 	// Owner is the agent that should lead a key.
 	Owner(k lease.Key) (agentID string, ok bool)
+	// StandIn is the agent that clients of a zone produce a key to while its leader is
+	// elsewhere; ok is false if no agent of the zone is heard of.
+	StandIn(zone string, k lease.Key) (agentID string, ok bool)
 	// OtherLeads says whether another agent than that is alive and leads something.
 	OtherLeads(agentID string) bool
 }
 
 // held is a lease as the plan sees it.
 type held struct {
-	key lease.Key
-	age time.Duration
+	key         lease.Key
+	leaderEpoch int32
+	age         time.Duration
 }
 
 // planner decides what is handed over. It reads no clock.
@@ -46,7 +50,7 @@ func (p *planner) plan(now time.Duration, v View, leases []held) []int {
 	if alive := v.Alive(); !slices.Equal(alive, p.alive) {
 		p.alive, p.since = alive, now
 	}
-	if now-p.since < calm || len(p.alive) < 2 {
+	if !p.calm(now) {
 		return nil
 	}
 	var moves []int
@@ -57,6 +61,11 @@ func (p *planner) plan(now time.Duration, v View, leases []held) []int {
 	}
 	// The same ones each time, if the plan is not carried out.
 	slices.SortFunc(moves, func(a, b int) int { return leases[a].key.Compare(leases[b].key) })
-	budget := min(int(math.Ceil(share*float64(len(leases)))), most)
-	return moves[:min(len(moves), budget)]
+	return moves[:min(len(moves), budget(len(leases)))]
 }
+
+// calm says whether there are others, and have been the same for a while.
+func (p *planner) calm(now time.Duration) bool { return now-p.since >= calm && len(p.alive) > 1 }
+
+// budget is how many of so many leases one look may hand over.
+func budget(leases int) int { return min(int(math.Ceil(share*float64(leases))), most) }

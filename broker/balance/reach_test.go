@@ -20,9 +20,9 @@ func TestAnAgentThatNobodyReachesStaysAway(t *testing.T) {
 		withdrew, returned := make(chan time.Time, 1), make(chan time.Time, 1)
 		reg := prometheus.NewRegistry()
 		loop := New(Agent{
-			ID: "self", View: func() View { return two }, Bucket: NewBucket(&objects{}), Isolated: isolated,
+			ID: "self", View: func() View { return two }, Bucket: NewBucket(&objects{}), Writers: NewWriters(), Isolated: isolated,
 			Leases: lease.NewManager(nil, "self", lease.Config{}, lease.NewMetrics(prometheus.NewRegistry()), slog.New(slog.DiscardHandler)),
-			HandOver: func(_ context.Context, reason lease.HandoverReason, _ []*lease.Lease) {
+			HandOver: func(_ context.Context, reason lease.HandoverReason, _ []*lease.Lease, _ lease.Successor) {
 				if reason != lease.ForReach {
 					t.Errorf("handed over for %s", reason)
 				}

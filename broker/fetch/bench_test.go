@@ -2,10 +2,12 @@ package fetch_test
 
 import (
 	"context"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/streamhouse/streamhouse/broker/fetch"
+	"github.com/streamhouse/streamhouse/lease"
 )
 
 // mebibyte is a world with 1 MiB of one partition in an object, 64 batches.
@@ -109,4 +111,63 @@ func BenchmarkCommitted(b *testing.B) {
 			done.extents[i].EndOffset++
 		}
 	}
+}
+
+// A commit of 1000 partitions that an agent follows.
+func BenchmarkCommittedFollowed(b *testing.B) {
+	w := newWorld(b, fetch.Config{})
+	var chunks []chunk
+	var keys []lease.Key
+	for p := range int32(1000) {
+		w.lead(key(p))
+		keys = append(keys, key(p))
+		chunks = append(chunks, sized(p, 100))
+	}
+	done := w.elsewhere(chunks...)
+	feed := w.reader.Feed()
+	defer feed.Close()
+	feed.Want(keys, nil)
+	b.ReportAllocs()
+	for b.Loop() {
+		w.committed(done)
+		if _, err := feed.Next(b.Context()); err != nil {
+			b.Fatal(err)
+		}
+		for i := range done.extents {
+			done.extents[i].BaseOffset++
+			done.extents[i].EndOffset++
+		}
+	}
+}
+
+// From a commit of one agent to the answer of a long poll of another, which follows
+// it over a connection that costs nothing.
+func BenchmarkFollow(b *testing.B) {
+	p := newPair(b, fetch.Config{})
+	p.lead(key(0))
+	p.leader.here(sized(0, 100))
+	fetched := make(chan int64)
+	ctx, stop := context.WithCancel(b.Context())
+	var group sync.WaitGroup
+	defer group.Wait()
+	defer stop()
+	group.Go(func() {
+		for next := int64(1); ctx.Err() == nil; {
+			res := p.other.reader.Fetch(ctx, []fetch.Request{at(key(0), next)}, patient)[0]
+			if len(res.Records) > 0 {
+				next = res.Watermarks.High
+				fetched <- next
+			}
+		}
+	})
+	for p.other.metric("fetch_followed_partitions") == 0 { // until the next look for partitions to follow
+		p.leader.here(sized(0, 100))
+		<-fetched
+	}
+	statements := p.leader.index.statements()
+	for b.Loop() {
+		p.leader.here(sized(0, 100))
+		<-fetched
+	}
+	b.ReportMetric(float64(p.leader.index.statements()-statements)/float64(b.N), "statements/op")
 }

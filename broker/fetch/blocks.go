@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"sync"
 	"time"
@@ -23,6 +24,7 @@ type blocks struct {
 	objects objstore.Store
 	cache   cache
 	gets    chan struct{} // one token for each GET under way
+	owners  owners
 	metrics *Metrics
 	ctx     context.Context // of all loads
 
@@ -36,6 +38,7 @@ type blocks struct {
 type held struct {
 	pieces []*piece
 	at     int // the one used last
+	trust  trust
 }
 
 // find returns the piece with the block, or nil. It looks where the last one
@@ -50,11 +53,14 @@ func (h *held) find(key blockKey) *piece {
 	return nil
 }
 
-func newBlocks(ctx context.Context, cfg Config, objects objstore.Store, m *Metrics) *blocks {
+func newBlocks(ctx context.Context, cfg Config, objects objstore.Store, m *Metrics, log *slog.Logger) *blocks {
 	return &blocks{
 		size: cfg.BlockBytes, timeout: cfg.LoadTimeout, objects: objects, metrics: m, ctx: ctx,
 		cache: cache{limit: cfg.CacheBytes, pieces: map[blockKey]*piece{}},
 		gets:  make(chan struct{}, cfg.ConcurrentGets),
+		owners: owners{
+			zone: cfg.Zone, asks: make(chan struct{}, cfg.ConcurrentGets), log: log, passed: map[string]time.Time{},
+		},
 	}
 }
 
@@ -74,7 +80,7 @@ type span struct {
 }
 
 func spanOf(e *metadata.Extent, from, to int64) span {
-	return span{e.Object, e.ObjectSize, e.Position + from, e.Position + to}
+	return span{segment.Object(e.Object), e.ObjectSize, e.Position + from, e.Position + to}
 }
 
 // inline says whether the extent carries its bytes itself.
@@ -82,7 +88,7 @@ func inline(e *metadata.Extent) bool { return e.Object == uuid.Nil }
 
 // put caches an object that was written here, without copying it.
 func (b *blocks) put(id segment.ID, object []byte) {
-	p := &piece{object: id, count: b.blocksOf(int64(len(object))), done: make(chan struct{}), data: object}
+	p := &piece{object: segment.Object(id), count: b.blocksOf(int64(len(object))), done: make(chan struct{}), data: object}
 	close(p.done)
 	b.cache.put(p)
 }
@@ -152,11 +158,17 @@ func (b *blocks) load(s span, h *held) {
 	}
 	first, end := s.from/b.size, b.blocksOf(s.to)
 	found := end - first
-	var claimed []*piece
-	h.pieces, claimed = b.cache.claim(h.pieces, s.object, first, end)
-	for _, p := range claimed {
-		found -= p.count
-		b.start(p, s.size)
+	for first < end {
+		until := b.chunkEnd(first, end)
+		var claimed []*piece
+		h.pieces, claimed = b.cache.claim(h.pieces, s.object, first, until, h.trust, func() string {
+			return b.owner(s.object, first, h.trust)
+		})
+		for _, p := range claimed {
+			found -= p.count
+			b.start(p, s.size)
+		}
+		first = until
 	}
 	if h != &ahead {
 		b.metrics.hits.Add(float64(found))
@@ -177,7 +189,7 @@ func (b *blocks) start(p *piece, objectSize int64) {
 	}
 	go func() {
 		defer b.loads.Done()
-		data, err := b.get(p.object, p.first*b.size, min((p.first+p.count)*b.size, objectSize))
+		data, err := b.bring(p, objectSize)
 		b.cache.land(p, data, err)
 	}()
 }
@@ -206,9 +218,12 @@ func (b *blocks) get(object segment.ID, from, to int64) ([]byte, error) {
 }
 
 // idle says whether GETs may be made that nobody waits for.
-func (b *blocks) idle() bool { return len(b.gets) <= cap(b.gets)/2 }
+func (b *blocks) idle() bool {
+	return len(b.gets) <= cap(b.gets)/2 && len(b.owners.asks) <= cap(b.owners.asks)/2
+}
 
-// forget drops what is cached of the span, to have it read from the store again.
+// forget drops what is cached of the span, to have it read from the store again:
+// by this agent itself.
 func (b *blocks) forget(s span, h *held) {
 	for n := s.from / b.size; n < b.blocksOf(s.to); n++ {
 		key := blockKey{s.object, n}
@@ -216,4 +231,5 @@ func (b *blocks) forget(s span, h *held) {
 		h.pieces = slices.DeleteFunc(h.pieces, func(p *piece) bool { return p.has(key) })
 	}
 	h.at = 0
+	h.trust = trustStore
 }

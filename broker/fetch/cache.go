@@ -21,6 +21,8 @@ type piece struct {
 	first  int64 // block
 	count  int64 // of blocks
 
+	owner string // the agent that is, or was, asked for it; "": the object store. Guarded by cache.mu
+
 	done chan struct{} // closed when data and err are final
 	data []byte        // from the first block's start on
 	err  error
@@ -54,18 +56,40 @@ type cache struct {
 	weight int64     // of these
 }
 
+// trust is which pieces of the cache do.
+type trust int
+
+const (
+	// trustAll takes any, and asks the owner of the chunk for those that are not here.
+	trustAll trust = iota
+	// trustCame takes none that was asked of another agent and has not come: that
+	// agent may wait for this one.
+	trustCame
+	// trustStore takes none but those from the object store.
+	trustStore
+)
+
+// takes says whether a piece that is in the cache does. The caller has cache.mu.
+func (t trust) takes(p *piece) bool {
+	return p != nil && (p.owner == "" || t == trustAll || t == trustCame && p.place != nil)
+}
+
 // claim appends the pieces with the blocks [from, to) of the object to pieces.
-// Blocks that have none get new ones, one for adjacent blocks: these are also
-// claimed, and the caller has to land them.
-func (c *cache) claim(pieces []*piece, object segment.ID, from, to int64) (all, claimed []*piece) {
+// Blocks that have none which does get new ones, one for adjacent blocks: these are
+// also claimed, for the owner to be asked for, and the caller has to land them.
+// owner is called with the cache locked.
+func (c *cache) claim(pieces []*piece, object segment.ID, from, to int64, t trust, owner func() string) (all, claimed []*piece) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for n := from; n < to; {
 		p := c.pieces[blockKey{object, n}]
 		switch {
-		case p == nil:
-			p = &piece{object: object, first: n, done: make(chan struct{})}
-			for ; n < to && c.pieces[blockKey{object, n}] == nil; n++ {
+		case !t.takes(p):
+			p = &piece{object: object, first: n, owner: owner(), done: make(chan struct{})}
+			for ; n < to && !t.takes(c.pieces[blockKey{object, n}]); n++ {
+				if old := c.pieces[blockKey{object, n}]; old != nil && old.place != nil {
+					c.drop(old)
+				}
 				c.pieces[blockKey{object, n}] = p
 				p.count++
 			}
@@ -77,6 +101,13 @@ func (c *cache) claim(pieces []*piece, object segment.ID, from, to int64) (all, 
 		n = p.first + p.count
 	}
 	return pieces, claimed
+}
+
+// disown notes that a piece comes from the object store after all.
+func (c *cache) disown(p *piece) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	p.owner = ""
 }
 
 // land ends the way of a claimed piece.

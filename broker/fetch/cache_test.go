@@ -55,12 +55,21 @@ func TestCacheKeepsItsBooks(t *testing.T) {
 				from := block.Draw(t, "from")
 				to := rapid.Int64Range(from+1, 8).Draw(t, "to")
 				object := rapid.SampledFrom(objects).Draw(t, "object")
-				all, claimed := c.claim(nil, object, from, to)
+				trust := rapid.SampledFrom([]trust{trustAll, trustCame, trustStore}).Draw(t, "trust")
+				owner := ""
+				if trust == trustAll {
+					owner = rapid.SampledFrom([]string{"", "peer"}).Draw(t, "owner")
+				}
+				all, claimed := c.claim(nil, object, from, to, trust, func() string { return owner })
 				underWay = append(underWay, claimed...)
 				h := held{pieces: all}
 				for n := from; n < to; n++ {
-					if h.find(blockKey{object, n}) == nil {
+					p := h.find(blockKey{object, n})
+					if p == nil {
 						t.Fatalf("claimed %d to %d, and have no piece for %d", from, to, n)
+					}
+					if p.owner != "" && (trust == trustStore || trust == trustCame && p.place == nil) {
+						t.Fatalf("with trust %d, got a piece that %q is asked for", trust, p.owner)
 					}
 				}
 			},
@@ -97,7 +106,7 @@ func TestCacheDropsWhatWasUsedLongestAgo(t *testing.T) {
 	one := (&piece{count: 1, data: make([]byte, 100)}).weight()
 	c := cache{limit: 2 * one, pieces: map[blockKey]*piece{}}
 	land := func(n int64) {
-		_, claimed := c.claim(nil, segment.ID{}, n, n+1)
+		_, claimed := c.claim(nil, segment.ID{}, n, n+1, trustAll, func() string { return "" })
 		for _, p := range claimed {
 			c.land(p, make([]byte, 100), nil)
 		}

@@ -24,6 +24,13 @@ type Config struct {
 	PollInterval time.Duration
 	// LoadTimeout bounds one shared load from the object store. Default 30 s.
 	LoadTimeout time.Duration
+	// Peers, if not nil, are the other agents, whose feeds are followed.
+	Peers Peers
+	// FeedFresh is how long a feed is believed to be complete after it was last
+	// heard. Default 500 ms.
+	FeedFresh time.Duration
+	// Zone, if not nil, is the cache that the agents of this agent's zone share.
+	Zone Zone
 }
 
 func (c Config) withDefaults() Config {
@@ -45,6 +52,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.LoadTimeout == 0 {
 		c.LoadTimeout = 30 * time.Second
+	}
+	if c.FeedFresh == 0 {
+		c.FeedFresh = 500 * time.Millisecond
 	}
 	return c
 }

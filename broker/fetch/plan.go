@@ -124,7 +124,7 @@ func (o *Options) until(m *metadata.Watermarks) int64 {
 // time left. since is when that became known.
 func (r *Reader) await(ctx context.Context, reqs []Request, o Options) (plans []plan, since time.Time) {
 	since = time.Now()
-	oldest := ages{end: since.Add(-endAge * r.cfg.PollInterval), tail: since.Add(-tailAge)}
+	oldest := ages{now: since, end: since.Add(-endAge * r.cfg.PollInterval), tail: since.Add(-tailAge)}
 	plans = make([]plan, len(reqs))
 	r.plan(ctx, reqs, plans, oldest, o)
 	if o.MaxWait <= 0 || len(reqs) == 0 || enough(plans, reqs, o) {
@@ -135,8 +135,9 @@ func (r *Reader) await(ctx context.Context, reqs []Request, o Options) (plans []
 		plans[i].view.join(w)
 	}
 	defer func() {
+		now := time.Now()
 		for i := range plans {
-			plans[i].view.leave(w)
+			plans[i].view.leave(w, now)
 		}
 	}()
 	defer r.wait()()
@@ -144,6 +145,7 @@ func (r *Reader) await(ctx context.Context, reqs []Request, o Options) (plans []
 	defer timeout.Stop()
 	for {
 		// Planned again after joining, for what was committed in between.
+		oldest.now = time.Now()
 		r.plan(ctx, reqs, plans, oldest, o)
 		if enough(plans, reqs, o) {
 			return plans, since

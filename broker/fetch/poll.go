@@ -12,43 +12,72 @@ import (
 // came in the meantime, those who waited ask themselves.
 const pollBytes = 1 << 20
 
-// Run polls for the long polls of partitions that other agents lead, until ctx
-// ends. It returns when nothing of the reader runs any more; the fetches that
-// wait are answered.
+// soonest is the part of a poll interval that lies at least between two polls for
+// what feeds have told of.
+const soonest = 4
+
+// Run polls for the long polls of partitions that other agents lead, and follows
+// the agents that lead them, until ctx ends. It returns when nothing of the reader
+// runs any more; the fetches that wait are answered.
 func (r *Reader) Run(ctx context.Context) error {
 	defer r.blocks.close()
 	defer r.stop()
+	pursuit := newPursuit(ctx, r)
+	defer pursuit.close()
 	tick := time.NewTicker(r.cfg.PollInterval)
 	tick.Stop()
-	polling := false
+	ticking := false
+	soon := time.NewTimer(r.cfg.PollInterval)
+	soon.Stop()
+	var polled time.Time
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-r.pollWanted:
-			if !polling { // a reset would put off those who wait already
+			if !ticking { // a reset would put off those who wait already
 				tick.Reset(r.cfg.PollInterval)
-				polling = true
+				ticking = true
 			}
-		case <-tick.C:
-			if r.waiting.Load() == 0 {
-				tick.Stop()
-				polling = false
+		case <-r.soon:
+			if early := r.cfg.PollInterval/soonest - time.Since(polled); early > 0 {
+				soon.Reset(early)
 				continue
 			}
-			r.poll(ctx)
+			polled = time.Now()
+			r.poll(ctx, true)
+		case <-soon.C:
+			polled = time.Now()
+			r.poll(ctx, true)
+		case <-tick.C:
+			if pursuit.home(); r.waiting.Load() > 0 {
+				r.poll(ctx, false)
+			} else if pursuit.idle() {
+				tick.Stop()
+				ticking = false
+			}
 		}
 	}
 }
 
+// pollSoon has the index asked for what a feed told of without extents.
+func (r *Reader) pollSoon() {
+	select {
+	case r.soon <- struct{}{}:
+	default:
+	}
+}
+
 // poll asks, in one statement, for what is new in the partitions that are
-// waited for and whose views this agent's own commits do not keep complete.
-func (r *Reader) poll(ctx context.Context) {
-	ask, of := r.views.polled(r.ledEpoch)
+// waited for and whose views neither this agent's own commits nor a feed keep
+// complete; if soon, only for what feeds have told of.
+func (r *Reader) poll(ctx context.Context, soon bool) {
+	asked := time.Now()
+	ask, of := r.views.polled(asked, soon, r.ledEpoch)
 	if len(ask) == 0 {
 		return
 	}
-	asked := time.Now()
+	r.metrics.polls.Inc()
 	answers, err := r.index.Read(ctx, ask)
 	if err != nil {
 		if ctx.Err() == nil {

@@ -30,8 +30,10 @@ type Reader struct {
 	metrics *Metrics
 	log     *slog.Logger
 
+	born       time.Time
 	waiting    atomic.Int64  // long polls that wait
 	pollWanted chan struct{} // somebody began to wait
+	soon       chan struct{} // there is something new, which the index knows
 	running    context.Context
 	stop       context.CancelFunc
 }
@@ -42,11 +44,11 @@ func New(cfg Config, index metadata.Log, objects objstore.Store, leases Leases, 
 	cfg = cfg.withDefaults()
 	r := &Reader{
 		cfg: cfg, index: index, leases: leases, metrics: m, log: log,
-		views:      views{m: map[lease.Key]*view{}, inline: inlineBytes{limit: cfg.CacheBytes / 4}},
-		pollWanted: make(chan struct{}, 1),
+		views: views{m: map[lease.Key]*view{}, inline: inlineBytes{limit: cfg.CacheBytes / 4}},
+		born:  time.Now(), pollWanted: make(chan struct{}, 1), soon: make(chan struct{}, 1),
 	}
 	r.running, r.stop = context.WithCancel(context.Background())
-	r.blocks = newBlocks(r.running, cfg, objects, m)
+	r.blocks = newBlocks(r.running, cfg, objects, m, log)
 	return r
 }
 

@@ -31,6 +31,7 @@ type embedded struct {
 	term    lease.Term
 	here    *fetch.Reader
 	other   *fetch.Reader
+	fed     *fetch.Reader // by the feed of here
 }
 
 const agentID = "agent-1"
@@ -60,13 +61,16 @@ func newEmbedded(t *testing.T) *embedded {
 		t.Fatalf("acquire: %v, %+v", err, granted)
 	}
 	e.term = granted[0].Term
-	e.here = e.newReader(&leases{led: map[lease.Key]int32{key(0): e.term.LeaderEpoch}})
-	e.other = e.newReader(&leases{})
+	e.here = e.newReader(&leases{led: map[lease.Key]int32{key(0): e.term.LeaderEpoch}}, nil)
+	e.other = e.newReader(&leases{}, nil)
+	n := newNetwork()
+	n.readers[agentID], n.holders[key(0)] = e.here, agentID
+	e.fed = e.newReader(&leases{}, n)
 	return e
 }
 
-func (e *embedded) newReader(l fetch.Leases) *fetch.Reader {
-	r := fetch.New(fetch.Config{BlockBytes: 1 << 10, PollInterval: time.Millisecond}, e.store, e.objects, l,
+func (e *embedded) newReader(l fetch.Leases, peers fetch.Peers) *fetch.Reader {
+	r := fetch.New(fetch.Config{BlockBytes: 1 << 10, PollInterval: time.Millisecond, Peers: peers}, e.store, e.objects, l,
 		fetch.NewMetrics(prometheus.NewRegistry()), slog.New(slog.DiscardHandler))
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
@@ -151,7 +155,7 @@ func follow(ctx context.Context, r *fetch.Reader, records int) (values []string,
 	return values, nil
 }
 
-// Both readers follow a log on real stores while it is written.
+// All readers follow a log on real stores while it is written.
 func TestReadersFollowARealStore(t *testing.T) {
 	t.Parallel()
 	const commits = 60
@@ -168,7 +172,7 @@ func TestReadersFollowARealStore(t *testing.T) {
 			}
 		}
 	})
-	for _, r := range []*fetch.Reader{e.here, e.other} {
+	for _, r := range []*fetch.Reader{e.here, e.other, e.fed} {
 		group.Go(func() {
 			values, err := follow(ctx, r, 2*commits)
 			if err != nil {
@@ -182,7 +186,7 @@ func TestReadersFollowARealStore(t *testing.T) {
 		})
 	}
 	group.Wait()
-	cold := e.newReader(&leases{})
+	cold := e.newReader(&leases{}, nil)
 	if values, err := follow(ctx, cold, 2*commits); err != nil || len(values) != 2*commits {
 		t.Errorf("a cold reader: %d values, %v", len(values), err)
 	}

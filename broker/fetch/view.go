@@ -33,6 +33,9 @@ type view struct {
 	budget    *inlineBytes // of all views
 	waiters   map[waiter]struct{}
 	hints     hints
+	used      time.Time // when a fetch last looked, or waited
+	fed       fed       // what another agent tells of the partition
+	outlets   []*outlet // where this agent tells others of it
 }
 
 // inlineBytes bounds what all views together hold of inline extents, but for
@@ -44,6 +47,7 @@ type inlineBytes struct {
 
 // ages are the oldest knowledge that answers a fetch without asking the index.
 type ages struct {
+	now  time.Time
 	end  time.Time // of where the log ends
 	tail time.Time // of where the log begins
 }
@@ -56,17 +60,19 @@ type lookup struct {
 }
 
 // look answers from memory. ledEpoch is the leader epoch in which this agent
-// leads: a view of that epoch knows the log's end whatever its age.
+// leads: a view of that epoch knows the log's end whatever its age, as does one that
+// is fed.
 func (v *view) look(offset, maxBytes int64, oldest ages, ledEpoch int32) lookup {
 	v.mu.Lock()
 	defer v.mu.Unlock()
+	v.used = oldest.now
 	if !v.known || v.gone {
 		return lookup{}
 	}
 	l := lookup{marks: v.marks}
 	switch {
 	case offset == v.marks.High:
-		l.covered = v.marks.LeaderEpoch == ledEpoch || !v.readAt.Before(oldest.end)
+		l.covered = v.marks.LeaderEpoch == ledEpoch || !v.readAt.Before(oldest.end) || v.told(oldest)
 	case offset < v.marks.LogStart || offset > v.marks.High || len(v.tail) == 0 || offset < v.tail[0].BaseOffset:
 	case v.confirmed.Before(oldest.tail):
 	default:
@@ -99,13 +105,14 @@ func (v *view) committed(e metadata.Extent, logStart int64, now time.Time) {
 	defer v.mu.Unlock()
 	defer v.wake()
 	if v.gone || !v.known && logStart < 0 {
+		v.tell(metadata.Watermarks{LogStart: -1, LastStable: e.EndOffset, High: e.EndOffset, LeaderEpoch: e.LeaderEpoch}, &e)
 		return // who waits asks the index
 	}
 	if logStart >= 0 {
 		v.marks.LogStart, v.confirmed = max(v.marks.LogStart, logStart), now
 	}
 	if v.known && e.EndOffset <= v.marks.High {
-		return // an index read was faster
+		return // an index read was faster, and has told of it
 	}
 	if !v.known || e.BaseOffset != v.marks.High {
 		v.dropTail()
@@ -115,6 +122,9 @@ func (v *view) committed(e metadata.Extent, logStart int64, now time.Time) {
 	v.marks.LeaderEpoch = max(v.marks.LeaderEpoch, e.LeaderEpoch)
 	e.Inline = bytes.Clone(e.Inline) // else a few bytes would keep the whole flush in memory
 	v.push(e)
+	told := v.marks
+	told.LogStart = logStart
+	v.tell(told, &e)
 }
 
 // read applies what the index answered. It wakes who waits if that is news.
@@ -124,8 +134,9 @@ func (v *view) read(marks metadata.Watermarks, extents []metadata.Extent, asked 
 	if v.gone {
 		return
 	}
+	v.fed.asked(asked)
 	if v.known && (marks.High < v.marks.High || marks.LeaderEpoch < v.marks.LeaderEpoch) {
-		v.marks.LogStart = max(v.marks.LogStart, min(marks.LogStart, v.marks.High))
+		v.raiseLogStart(marks.LogStart)
 		return
 	}
 	moved := !v.known || marks.High > v.marks.High
@@ -144,6 +155,9 @@ func (v *view) read(marks metadata.Watermarks, extents []metadata.Extent, asked 
 	v.adopt(extents, end, moved)
 	if news {
 		v.wake()
+		for _, o := range slices.Backward(v.outlets) { // ends leave the list
+			o.present()
+		}
 	}
 }
 
@@ -209,6 +223,9 @@ func (v *view) forget() {
 	v.gone = true
 	v.dropTail()
 	v.wake()
+	for _, o := range slices.Backward(v.outlets) {
+		o.end()
+	}
 }
 
 // logStart raises the log start after DeleteRecords.
@@ -216,8 +233,13 @@ func (v *view) logStart(offset int64) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	if v.known {
-		v.marks.LogStart = max(v.marks.LogStart, min(offset, v.marks.High))
+		v.raiseLogStart(offset)
+		v.tell(v.marks, nil)
 	}
+}
+
+func (v *view) raiseLogStart(offset int64) {
+	v.marks.LogStart = max(v.marks.LogStart, min(offset, v.marks.High))
 }
 
 // waiter is one long poll.
@@ -245,27 +267,43 @@ func (v *view) join(w waiter) {
 		v.waiters = map[waiter]struct{}{}
 	}
 	v.waiters[w] = struct{}{}
+	if v.marks.High < v.fed.until {
+		v.fed.by.r.pollSoon()
+	}
 }
 
-func (v *view) leave(w waiter) {
+func (v *view) leave(w waiter, now time.Time) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	delete(v.waiters, w)
+	v.used = now
 }
 
-// polled says whether somebody waits for the partition whom this agent's own
-// commits might not wake, and from which offset on the index is to be asked; it
-// is -1 if nothing is known yet.
-func (v *view) polled(ledEpoch func() int32) (from int64, ok bool) {
+// polled says whether somebody waits for the partition whom neither this agent's
+// own commits nor a feed might wake, and from which offset on the index is to be
+// asked; it is -1 if nothing is known yet. If soon, only what a feed has told of
+// without its extents counts.
+func (v *view) polled(now time.Time, soon bool, ledEpoch func() int32) (from int64, ok bool) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	switch {
 	case len(v.waiters) == 0 || v.gone:
 		return 0, false
+	case soon && v.marks.High >= v.fed.until:
+		return 0, false
 	case !v.known:
 		return -1, true
+	case v.fresh(now):
+		return 0, false
 	}
 	return v.marks.High, v.marks.LeaderEpoch != ledEpoch()
+}
+
+// wanted says whether the partition is waited for, or was looked at since a time.
+func (v *view) wanted(since time.Time) bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return !v.gone && (len(v.waiters) > 0 || v.used.After(since))
 }
 
 // views are the partitions that anybody reads or that this agent writes.
@@ -315,14 +353,32 @@ func (s *views) remove(k lease.Key) {
 
 // polled returns the partitions that the index is to be asked about, and their
 // views.
-func (s *views) polled(ledEpoch func(lease.Key) int32) (ask []metadata.ReadRequest, of []*view) {
+func (s *views) polled(now time.Time, soon bool, ledEpoch func(lease.Key) int32) (ask []metadata.ReadRequest, of []*view) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	for k, v := range s.m {
-		if from, ok := v.polled(func() int32 { return ledEpoch(k) }); ok {
+		if from, ok := v.polled(now, soon, func() int32 { return ledEpoch(k) }); ok {
 			ask = append(ask, metadata.ReadRequest{Key: k, Offset: from, MaxBytes: pollBytes})
 			of = append(of, v)
 		}
 	}
 	return ask, of
+}
+
+// wish is a partition that is to be followed.
+type wish struct {
+	key  lease.Key
+	view *view
+}
+
+// wanted returns the partitions that are waited for, or were fetched since a time.
+func (s *views) wanted(since time.Time) (wishes []wish) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	for k, v := range s.m {
+		if v.wanted(since) {
+			wishes = append(wishes, wish{k, v})
+		}
+	}
+	return wishes
 }

@@ -58,12 +58,12 @@ func newWorld(tb testing.TB, cfg fetch.Config) *world {
 }
 
 func makeWorld(cfg fetch.Config) *world {
-	w := &world{
-		index:   &index{parts: map[lease.Key]*part{}},
-		objects: faulty.New(objstoretest.NewMemory()),
-		leases:  &leases{led: map[lease.Key]int32{}},
-		reg:     prometheus.NewRegistry(),
-	}
+	return on(&index{parts: map[lease.Key]*part{}}, faulty.New(objstoretest.NewMemory()), cfg)
+}
+
+// on returns the world of one agent of several that share an index and a bucket.
+func on(x *index, objects *faulty.Store, cfg fetch.Config) *world {
+	w := &world{index: x, objects: objects, leases: &leases{led: map[lease.Key]int32{}}, reg: prometheus.NewRegistry()}
 	w.reader = fetch.New(cfg, w.index, w.objects, w.leases, fetch.NewMetrics(w.reg), slog.New(slog.DiscardHandler))
 	return w
 }
@@ -110,6 +110,13 @@ func (l *leases) Leads(k lease.Key) (int32, bool) {
 	return epoch, ok
 }
 
+// forget ends a leadership.
+func (l *leases) forget(k lease.Key) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.led, k)
+}
+
 // lead makes this agent the leader of a partition, in the next leader epoch.
 func (w *world) lead(k lease.Key) {
 	epoch := w.index.nextEpoch(k)
@@ -120,9 +127,7 @@ func (w *world) lead(k lease.Key) {
 
 // lose makes another agent the leader, in the next leader epoch.
 func (w *world) lose(k lease.Key) {
-	w.leases.mu.Lock()
-	delete(w.leases.led, k)
-	w.leases.mu.Unlock()
+	w.leases.forget(k)
 	w.index.nextEpoch(k)
 }
 

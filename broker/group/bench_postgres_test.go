@@ -203,7 +203,7 @@ func BenchmarkGroupsTakeOver(b *testing.B) {
 	for b.Loop() {
 		b.StopTimer()
 		for n := range int32(metadata.GroupShards) {
-			if err := c.manager.Release(b.Context(), metadata.GroupShardKey(n)); err != nil {
+			if err := c.manager.Release(b.Context(), metadata.GroupShardKey(metadata.DefaultAgentGroup, n)); err != nil {
 				b.Fatal(err)
 			}
 		}

@@ -55,7 +55,7 @@ func disturb(t *testing.T, ctx context.Context, f *fakeStore, agents []*agent, r
 		{err: metadata.ErrUnknownOutcome, applied: true},
 	}
 	for ctx.Err() == nil {
-		key := metadata.GroupShard(fmt.Sprintf("group-%d", rnd.IntN(8)))
+		key := metadata.GroupShard(metadata.DefaultAgentGroup, fmt.Sprintf("group-%d", rnd.IntN(8)))
 		switch n := rnd.IntN(6); {
 		case n < 2:
 			noError(t, agents[n].manager.Release(context.Background(), key))

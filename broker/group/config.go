@@ -10,6 +10,8 @@ import (
 // Config sets the limits and times of a Coordinator. Those that a group may have
 // of its own are in a View.
 type Config struct {
+	// AgentGroup is that of the agent, whose consumer groups are coordinated.
+	AgentGroup string
 	// MinSessionTimeout and MaxSessionTimeout bound what members of the classic
 	// protocol may ask for.
 	MinSessionTimeout time.Duration

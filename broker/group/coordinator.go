@@ -64,7 +64,7 @@ func NewCoordinator(groups metadata.Groups, leases Leases, view func() View, age
 		rearm: make(chan struct{}, 1),
 	}
 	for n := range c.shards {
-		c.shards[n] = newShard(c, metadata.GroupShardKey(int32(n)))
+		c.shards[n] = newShard(c, metadata.GroupShardKey(cfg.AgentGroup, int32(n)))
 	}
 	return c
 }
@@ -107,6 +107,11 @@ func (c *Coordinator) runTimers(ctx context.Context) {
 
 func (c *Coordinator) now() time.Duration { return time.Since(c.start) }
 
+// Shard returns the lease key of a group's shard.
+func (c *Coordinator) Shard(group string) lease.Key {
+	return metadata.GroupShard(c.cfg.AgentGroup, group)
+}
+
 // maxGroupID is how many bytes the name of a group may have: it is part of a key
 // in the store.
 const maxGroupID = 1024
@@ -118,7 +123,7 @@ func (c *Coordinator) begin(group string, body any) *call {
 	if len(group) > maxGroupID || !utf8.ValidString(group) || strings.Contains(group, "\x00") {
 		return refusedCall(kerr.InvalidGroupID)
 	}
-	return c.shards[metadata.GroupShard(group).Partition].begin(body)
+	return c.shards[c.Shard(group).Partition].begin(body)
 }
 
 // refusedCall is a call that was answered at once.

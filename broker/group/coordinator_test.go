@@ -307,7 +307,7 @@ func TestFencedRecord(t *testing.T) {
 		f := newFakeStore()
 		a, b := startAgent(t, f, "a", nil), startAgent(t, f, "b", nil)
 		m := consumer(t, a, "g")
-		f.takeOver(metadata.GroupShard("g"), "b")
+		f.takeOver(metadata.GroupShard(metadata.DefaultAgentGroup, "g"), "b")
 		refusal(t, a.Join(joinRequest("g", m.MemberID)), kerr.NotCoordinator)
 		refusal(t, a.Heartbeat(HeartbeatRequest{m}), kerr.NotCoordinator)
 		wait(t, b.Heartbeat(HeartbeatRequest{m}))
@@ -385,7 +385,7 @@ func TestFencedCommit(t *testing.T) {
 		a := startAgent(t, f, "a", nil)
 		m := consumer(t, a, "g")
 		wait(t, a.Commit(commitRequest(m, 1)))
-		f.takeOver(metadata.GroupShard("g"), "b")
+		f.takeOver(metadata.GroupShard(metadata.DefaultAgentGroup, "g"), "b")
 		wait(t, a.Heartbeat(HeartbeatRequest{m})) // it doesn't know
 		refusal(t, a.Commit(commitRequest(m, 2)), kerr.NotCoordinator)
 		refusal(t, a.Heartbeat(HeartbeatRequest{m}), kerr.NotCoordinator)
@@ -403,7 +403,7 @@ func TestLeaseThatIsNotRenewedIsNotUsed(t *testing.T) {
 		r.SessionTimeout, r.RebalanceTimeout = time.Minute, time.Minute
 		wait(t, a.Join(r))
 		waits := a.Join(r)
-		f.takeOver(metadata.GroupShard("g"), "b")
+		f.takeOver(metadata.GroupShard(metadata.DefaultAgentGroup, "g"), "b")
 		time.Sleep(23 * time.Second) // a renewal is refused
 		refusal(t, waits, kerr.NotCoordinator)
 		refusal(t, a.Fetch(FetchRequest{Group: "g"}), kerr.NotCoordinator)
@@ -420,7 +420,7 @@ func TestUnknownOutcomeOfACommit(t *testing.T) {
 				a := startAgent(t, f, "a", nil)
 				m := consumer(t, a, "g")
 				wait(t, a.Commit(commitRequest(m, 1)))
-				old := f.leases[metadata.GroupShard("g")].term
+				old := f.leases[metadata.GroupShard(metadata.DefaultAgentGroup, "g")].term
 				faults := 1
 				f.setFault(func(context.Context, string) fault {
 					if faults--; faults < 0 {
@@ -469,7 +469,7 @@ func TestUnknownOutcomeWithATakeOver(t *testing.T) {
 		a := startAgent(t, f, "a", nil)
 		m := consumer(t, a, "g")
 		f.setFault(func(context.Context, string) fault {
-			f.takeOver(metadata.GroupShard("g"), "b")
+			f.takeOver(metadata.GroupShard(metadata.DefaultAgentGroup, "g"), "b")
 			return fault{err: metadata.ErrUnknownOutcome}
 		})
 		refusal(t, a.Commit(commitRequest(m, 2)), kerr.NotCoordinator)
@@ -484,7 +484,7 @@ func TestUnknownOutcomeAndAnotherCoordinator(t *testing.T) {
 		a := startAgent(t, f, "a", nil)
 		m := consumer(t, a, "g")
 		wait(t, a.Commit(commitRequest(m, 1)))
-		shard := metadata.GroupShard("g")
+		shard := metadata.GroupShard(metadata.DefaultAgentGroup, "g")
 		f.setFault(func(ctx context.Context, _ string) fault {
 			f.setFault(nil)
 			f.takeOver(shard, "b")
@@ -631,7 +631,7 @@ func TestList(t *testing.T) {
 			filter ListFilter
 			want   string
 		}{
-			{ListFilter{Shards: func(k lease.Key) bool { return k != metadata.GroupShard("d") }}, "a Empty, b Stable consumer, c Empty"},
+			{ListFilter{Shards: func(k lease.Key) bool { return k != metadata.GroupShard(metadata.DefaultAgentGroup, "d") }}, "a Empty, b Stable consumer, c Empty"},
 			{ListFilter{Shards: everywhere}, "a Empty, b Stable consumer, c Empty, d Empty"},
 			{ListFilter{Shards: everywhere, States: []string{" stable"}}, "b Stable consumer"},
 			{ListFilter{Shards: everywhere, States: []string{"EMPTY", "Dead"}}, "a Empty, c Empty, d Empty"},

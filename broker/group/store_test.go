@@ -213,7 +213,7 @@ func (f *fakeStore) WriteGroups(ctx context.Context, agent string, t lease.Term,
 func (f *fakeStore) LoadGroups(ctx context.Context, shard lease.Key) (groups []metadata.StoredGroup, err error) {
 	err = f.statement(ctx, "load", "load", func() error {
 		for _, id := range slices.Sorted(maps.Keys(f.groups)) {
-			if row := f.groups[id]; metadata.GroupShard(id) == shard {
+			if row := f.groups[id]; metadata.GroupShard(metadata.DefaultAgentGroup, id) == shard {
 				groups = append(groups, metadata.StoredGroup{
 					GroupRecord: metadata.GroupRecord{Group: id, Record: row.record}, Age: time.Since(row.at),
 				})
@@ -375,7 +375,7 @@ func simple(group string) Membership { return Membership{Group: group, Generatio
 func sameShard(n int) []string {
 	var groups []string
 	for i := 0; len(groups) < n; i++ {
-		if g := fmt.Sprintf("group-%d", i); metadata.GroupShard(g) == metadata.GroupShardKey(0) {
+		if g := fmt.Sprintf("group-%d", i); metadata.GroupShard(metadata.DefaultAgentGroup, g) == metadata.GroupShardKey(metadata.DefaultAgentGroup, 0) {
 			groups = append(groups, g)
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync/atomic"
 	"testing"
 
@@ -75,6 +76,53 @@ func BenchmarkPool(b *testing.B) {
 					c := &countdown{done: make(chan struct{})}
 					c.left.Store(1)
 					if err := pool.Add([]ingest.Item{{Lease: l, Batch: batch, Receiver: c}}); err != nil {
+						b.Error(err)
+						return
+					}
+					<-c.done
+				}
+			})
+		})
+	}
+}
+
+// BenchmarkHolders is a request for 20 partitions from Add to its last answer, where
+// so many agents lead them.
+func BenchmarkHolders(b *testing.B) {
+	for _, holders := range []int{1, 5} {
+		b.Run(fmt.Sprint(holders), func(b *testing.B) {
+			log, reg := slog.New(slog.DiscardHandler), prometheus.NewRegistry()
+			leases := lease.NewManager(ingesttest.NewStore(), "a", lease.DefaultConfig(), lease.NewMetrics(reg), log)
+			b.Cleanup(run(leases.Run))
+			s := &instant{}
+			cfg := ingest.DefaultConfig()
+			cfg.PutsPerSecond, cfg.PutBurst, cfg.InlineMaxBytes = 1e6, 1e6, 0
+			pool := ingest.NewPool(cfg, ingest.Environment{
+				AgentID: "a", Session: uuid.New(), Leases: s, Objects: s, Committer: s, Remote: s, Observer: s,
+				Metrics: ingest.NewMetrics(reg), Log: log,
+			})
+			b.Cleanup(run(pool.Run))
+			items := make([]ingest.Item, 20)
+			for p := range items {
+				k := key(int32(p))
+				l := leases.Acquire(b.Context(), []lease.Key{k})[0].Lease
+				if n := p % holders; n > 0 {
+					l = leases.Borrow(&lease.HeldByOtherError{Key: k, Holder: lease.Holder{AgentID: fmt.Sprint(n), LeaderEpoch: 1}})
+				}
+				items[p] = ingest.Item{Lease: l, Batch: one(b, ingesttest.NoProducer, 0, 1000)}
+			}
+			b.ReportAllocs()
+			b.SetParallelism(16)
+			b.ResetTimer()
+			b.RunParallel(func(pb *testing.PB) {
+				for pb.Next() {
+					c := &countdown{done: make(chan struct{})}
+					c.left.Store(int64(len(items)))
+					request := slices.Clone(items)
+					for i := range request {
+						request[i].Receiver = c
+					}
+					if err := pool.Add(request); err != nil {
 						b.Error(err)
 						return
 					}

@@ -52,6 +52,9 @@ type Config struct {
 	// metadata store is unavailable. A commit whose outcome is unknown has no
 	// deadline.
 	CommitDeadline time.Duration
+	// RemoteTimeout is how long the holder of a borrowed lease is asked for a
+	// commit before the metadata store is asked what became of it.
+	RemoteTimeout time.Duration
 }
 
 // DefaultConfig returns the configuration for a bucket that bills its PUTs.
@@ -72,6 +75,7 @@ func DefaultConfig() Config {
 		MaxBufferedBytes:     512 << 20,
 		CommitTimeout:        10 * time.Second,
 		CommitDeadline:       20 * time.Second,
+		RemoteTimeout:        5 * time.Second,
 	}
 }
 
@@ -90,7 +94,7 @@ func (c *Config) Validate() error {
 		return errors.New("ingest: the pool must have room for a full buffer and its upload")
 	case c.CommitSpacing < 0:
 		return errors.New("ingest: the spacing of commits must not be negative")
-	case c.MaxLinger <= 0 || c.UploadTimeout <= 0 || c.CommitTimeout <= 0 || c.CommitDeadline <= 0:
+	case c.MaxLinger <= 0 || c.UploadTimeout <= 0 || c.CommitTimeout <= 0 || c.CommitDeadline <= 0 || c.RemoteTimeout <= 0:
 		return errors.New("ingest: every time must be positive")
 	}
 	return nil

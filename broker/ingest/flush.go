@@ -8,7 +8,6 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/streamhouse/streamhouse/lease"
-	"github.com/streamhouse/streamhouse/metadata"
 	"github.com/streamhouse/streamhouse/segment"
 )
 
@@ -28,12 +27,21 @@ type buffer struct {
 	// requests is how many calls of Add put something in.
 	requests int
 	leases   map[*lease.Lease]struct{} // one for each partition
+	holders  []string                  // of the leases, each once
 }
 
 func (b *buffer) add(it Item, now time.Time) {
 	b.entries = append(b.entries, entry{Item: it, accepted: now})
 	b.bytes += int64(len(it.Batch.Batch))
 	b.leases[it.Lease] = struct{}{}
+	if holder := it.Lease.Holder(); !slices.Contains(b.holders, holder) {
+		b.holders = append(b.holders, holder)
+	}
+}
+
+// borrowed says whether there is something in the buffer that another agent commits.
+func (b *buffer) borrowed() bool {
+	return len(b.holders) > 1 || len(b.holders) == 1 && b.holders[0] != ""
 }
 
 func newBuffer() buffer { return buffer{leases: make(map[*lease.Lease]struct{})} }
@@ -45,6 +53,7 @@ func (b *buffer) reset() {
 	b.bytes = 0
 	b.requests = 0
 	clear(b.leases)
+	b.holders = b.holders[:0]
 }
 
 // progress is how far a flush has come.
@@ -56,10 +65,11 @@ const (
 	ready // to be committed
 )
 
-// flush is a sealed buffer.
+// flush is a sealed buffer: what is uploaded at once.
 type flush struct {
 	id       segment.ID
-	sequence uint64 // of the session, in the order of acceptance
+	parts    []*part // one for each holder of its leases
+	sequence uint64  // of the session, in the order of acceptance
 	kind     kind
 	entries  []entry // in the order of acceptance
 	bytes    int64
@@ -72,6 +82,9 @@ type flush struct {
 	order     []int32 // indices of entries in the order of the layout
 	positions []int64 // of their bytes in stored, by place in order
 	stored    []byte  // the object, or the batches alone if inline
+	size      int64   // of the object, 0 if inline
+
+	shown bool // the observer has had the object; guarded by Pool.showing
 }
 
 // opened is when the first batch was accepted.
@@ -138,16 +151,8 @@ func (f *flush) encodeObject(agentID string, session uuid.UUID) error {
 		begin = end
 	}
 	stored, err := enc.Bytes()
-	f.stored = stored
+	f.stored, f.size = stored, int64(len(stored))
 	return err
-}
-
-// object is the flush's object, nil if it is inline.
-func (f *flush) object() []byte {
-	if f.kind == inline {
-		return nil
-	}
-	return f.stored
 }
 
 // sections counts the runs of one lease in the layout.
@@ -161,37 +166,4 @@ func (f *flush) sections() int {
 		}
 	}
 	return n
-}
-
-// commitObject is the flush without the batches that were answered already.
-// entries are the ones of its batches.
-func (f *flush) commitObject() (o metadata.CommitObject, entries []*entry) {
-	o = metadata.CommitObject{ID: f.id, Size: int64(len(f.object())), Batches: make([]metadata.CommitBatch, 0, len(f.order))}
-	entries = make([]*entry, 0, len(f.order))
-	for at, i := range f.order {
-		e := &f.entries[i]
-		if e.err != nil {
-			continue
-		}
-		b := metadata.CommitBatch{
-			Key:           e.Lease.Key(),
-			LeaderEpoch:   e.Lease.LeaderEpoch(),
-			Length:        int32(len(e.Batch.Batch)),
-			Records:       e.Batch.RecordCount,
-			ProducerID:    e.Batch.ProducerID,
-			ProducerEpoch: e.Batch.ProducerEpoch,
-			BaseSequence:  e.Batch.BaseSequence,
-			MaxTimestamp:  e.Batch.MaxTimestamp,
-			LogAppendTime: e.LogAppendTime,
-		}
-		if f.kind == inline {
-			begin, end := f.positions[at], f.positions[at]+int64(b.Length)
-			b.Inline = f.stored[begin:end:end]
-		} else {
-			b.Position = f.positions[at]
-		}
-		o.Batches = append(o.Batches, b)
-		entries = append(entries, e)
-	}
-	return o, entries
 }

@@ -23,7 +23,19 @@ type Metrics struct {
 	records  prometheus.Counter
 	bytes    prometheus.Counter
 	buffered prometheus.Gauge
+
+	remote      prometheus.Histogram
+	remoteParts [4]prometheus.Counter // by outcome
+	sequenced   prometheus.Counter
 }
+
+// What became of parts that other agents were to commit.
+const (
+	remoteCommitted      = iota // answered by the holder
+	remoteRefused               // nothing was done
+	remoteFoundCommitted        // the store knew
+	remoteForestalled           // the store did not, and never will
+)
 
 // NewMetrics makes the measurements and registers them.
 func NewMetrics(reg prometheus.Registerer) *Metrics {
@@ -56,6 +68,18 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		buffered: prometheus.NewGauge(prometheus.GaugeOpts{
 			Namespace: ns, Subsystem: "ingest", Name: "buffered_bytes", Help: "Bytes of batches that are in the pool.",
 		}),
+	}
+	m.remote = histogram("ingest", "remote_commit_seconds", "Commit by the holder of borrowed leases, until its outcome is known.", seconds)
+	m.sequenced = counter("ingest", "sequenced_objects_total", "Objects, or parts of them, that this agent committed for other agents.")
+	parts := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Namespace: ns, Subsystem: "ingest", Name: "remote_parts_total", Help: "Parts of objects that holders of borrowed leases were to commit, by what became of them.",
+	}, []string{"outcome"})
+	reg.MustRegister(parts)
+	for i, outcome := range [...]string{
+		remoteCommitted: "committed", remoteRefused: "refused",
+		remoteFoundCommitted: "resolved_committed", remoteForestalled: "resolved_claimed",
+	} {
+		m.remoteParts[i] = parts.WithLabelValues(outcome)
 	}
 	flushes := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Namespace: ns, Subsystem: "ingest", Name: "flushes_total", Help: "Flushes by where their bytes go and why they were made.",

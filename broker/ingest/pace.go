@@ -77,3 +77,7 @@ func (c *pace) sealed(now time.Time, requests int) {
 		c.waited = false
 	}
 }
+
+// interrupt takes note that the open buffer has waited for nothing: it is sealed for
+// another reason than the end of its wait.
+func (c *pace) interrupt() { c.waited = false }

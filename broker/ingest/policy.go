@@ -28,9 +28,11 @@ type view struct {
 	bytes   int64         // in the buffer
 	age     time.Duration // of its first batch
 	hurried bool          // it has to be flushed without waiting for any budget
+	// borrowed: some of it is committed by other agents, which must not get bytes.
+	borrowed bool
 
-	uploading  bool // a flush in front of the buffer is not uploaded yet
-	committing bool // a flush in front of it is being committed, or waits for that
+	uploading  bool // something in front of the buffer is not uploaded yet
+	committing bool // something in front of it is being committed
 	slot       bool // an upload could start now
 
 	putWait    time.Duration // until the budget allows an upload
@@ -61,9 +63,10 @@ type decision struct {
 //   - A buffer that waited MaxLinger for that budget overdraws it.
 //
 // Behind an upload a small buffer is like any other: commits are in order, and
-// it would wait for the upload all the same.
+// it would wait for the upload all the same. So is one of which other agents commit
+// a part; it does not wait for the pace of this one's commits either.
 func (c *Config) decide(v view) decision {
-	small := v.bytes <= c.InlineMaxBytes && !v.uploading
+	small := v.bytes <= c.InlineMaxBytes && !v.uploading && !v.borrowed
 	switch {
 	case v.bytes == 0:
 		return decision{}

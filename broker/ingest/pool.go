@@ -81,11 +81,14 @@ type Objects interface {
 
 // Observer learns of what was committed.
 type Observer interface {
-	// Committed is called after the commit of a flush and before its producers
-	// are answered, in the order of commits and never concurrently. object is
-	// the whole object, or nil if the flush is inline. logStarts are the log
-	// start offsets of the extents' partitions, -1 where they are not known.
-	// All of it may be kept; object and extents must not be changed.
+	// Committed is called after a commit and before its producers are answered,
+	// never concurrently, and for each leader of partitions in the order of its
+	// commits. object is the whole object the first time that something of it was
+	// committed; nil after that, and if the batches are inline or another agent
+	// has uploaded them. logStarts are the log start offsets of the extents'
+	// partitions, -1 where they are not known. What another agent has committed
+	// here again, since it did not hear the answer, is shown again. All of it may
+	// be kept; object and extents must not be changed.
 	Committed(object []byte, extents []metadata.PartitionExtent, logStarts []int64)
 }
 
@@ -96,7 +99,13 @@ type Environment struct {
 	Leases    Leases
 	Objects   Objects
 	Committer metadata.Committer
-	Observer  Observer
+	// Remote has the agent that a commit names make it, for what is accepted under
+	// borrowed leases. metadata.ErrUnavailable from it says that nothing was and
+	// will be done. nil where nothing is borrowed.
+	Remote metadata.Committer
+	// Names finds out about commits of which Remote does not know the outcome.
+	Names    metadata.Objects
+	Observer Observer
 	// Agents is how many agents share the metadata store, this one included. It
 	// must not block. nil says that there is no other.
 	Agents  func() int
@@ -104,8 +113,8 @@ type Environment struct {
 	Log     *slog.Logger
 }
 
-// Pool commits batches in the order in which they are added. It is safe for
-// concurrent use.
+// Pool commits batches in the order in which they are added, or has the holders of
+// borrowed leases do so. It is safe for concurrent use.
 type Pool struct {
 	cfg Config
 	env Environment
@@ -114,22 +123,27 @@ type Pool struct {
 	drained chan struct{} // closed when the pool is closed and empty
 	workers sync.WaitGroup
 
-	mu          sync.Mutex
-	open        buffer
-	line        []*flush // sealed and not settled, in the order of acceptance
-	uploads     int      // flushes of the line that are being uploaded
-	committing  bool     // a commit is in flight, of flushes at the head of the line
-	sequence    uint64
-	puts        bucket
-	inlineBytes bucket
-	commits     pace
-	hurried     bool // the open buffer has to be flushed at once
-	gaps        gaps
-	refused     []answer // to batches that gaps did not let in
-	buffered    int64    // bytes of what was added and not answered
-	outstanding int      // its batches
-	closed      bool     // Add is refused
-	empty       bool     // drained is closed
+	own     *lane      // of what this agent leads
+	showing sync.Mutex // of what was committed, to the observer; taken with no other
+
+	mu           sync.Mutex
+	open         buffer
+	line         []*flush              // sealed and not uploaded, in the order of acceptance
+	uploads      int                   // flushes of the line that are being uploaded
+	lanes        []*lane               // the first is the agent's own
+	guests       map[segment.ID]*guest // in the own lane
+	guestBatches int
+	sequence     uint64
+	puts         bucket
+	inlineBytes  bucket
+	commits      pace
+	hurried      bool // the open buffer has to be flushed at once
+	gaps         gaps
+	refused      []answer // to batches that gaps did not let in
+	buffered     int64    // bytes of what was added and not answered
+	outstanding  int      // its batches, and those of guests
+	closed       bool     // Add is refused
+	empty        bool     // drained is closed
 }
 
 // NewPool makes a pool. The configuration must be valid. Nothing happens to
@@ -140,11 +154,14 @@ func NewPool(cfg Config, env Environment) *Pool {
 	if agents == nil {
 		agents = func() int { return 1 }
 	}
+	own := &lane{}
 	return &Pool{
-		cfg: cfg, env: env,
+		cfg: cfg, env: env, own: own,
 		wake:        make(chan struct{}, 1),
 		drained:     make(chan struct{}),
 		open:        newBuffer(),
+		lanes:       []*lane{own},
+		guests:      make(map[segment.ID]*guest),
 		puts:        newBucket(cfg.PutsPerSecond, cfg.PutBurst, now),
 		inlineBytes: newBucket(cfg.InlineBytesPerSecond, cfg.InlineBurst, now),
 		commits:     newPace(cfg.CommitSpacing, agents, now),
@@ -282,10 +299,19 @@ func (p *Pool) step(ctx context.Context) time.Duration {
 			p.workers.Go(func() { p.upload(ctx, f) })
 		}
 	}
-	if !p.committing {
-		if group := p.readyPrefix(); len(group) > 0 {
-			p.committing = true
-			p.workers.Go(func() { p.commit(ctx, group) })
+	for _, l := range p.lanes {
+		if l.committing {
+			continue
+		}
+		if group := l.readyPrefix(); len(group) > 0 {
+			l.committing = true
+			p.workers.Go(func() {
+				if l.holder == "" {
+					p.commit(ctx, group)
+				} else {
+					p.commitRemote(ctx, l, group)
+				}
+			})
 		}
 	}
 	if refused := p.refused; len(refused) > 0 {
@@ -304,25 +330,25 @@ func (p *Pool) view(now time.Time) view {
 	v := view{
 		bytes:      p.open.bytes,
 		hurried:    p.closed || p.hurried,
-		committing: p.committing,
+		borrowed:   p.open.borrowed(),
+		committing: p.own.committing,
+		slot:       len(p.line) < p.cfg.MaxUploads,
 		putWait:    p.puts.wait(now, 1),
 		inlineWait: p.inlineBytes.wait(now, float64(p.open.bytes)),
 	}
 	if v.bytes > 0 {
 		v.age = now.Sub(p.open.entries[0].accepted)
 	}
-	unfinished, requests := 0, p.open.requests
-	for _, f := range p.line {
-		requests += f.requests
-		if f.progress == ready {
-			v.committing = true
-		} else {
-			unfinished++
+	requests := p.open.requests
+	for _, pt := range p.own.line {
+		v.uploading = v.uploading || !pt.ready()
+		if pt.flush != nil {
+			requests += pt.flush.requests
 		}
 	}
-	v.uploading = unfinished > 0
-	v.slot = unfinished < p.cfg.MaxUploads
-	v.commitWait = p.commits.wait(now, p.open.requests, requests)
+	if !v.borrowed {
+		v.commitWait = p.commits.wait(now, p.open.requests, requests)
+	}
 	return v
 }
 
@@ -330,15 +356,19 @@ func (p *Pool) view(now time.Time) view {
 func (p *Pool) full() bool {
 	return p.open.bytes >= p.cfg.MaxBytes ||
 		len(p.open.entries) >= p.cfg.MaxBatches ||
-		len(p.open.leases) >= p.cfg.MaxPartitions
+		len(p.open.leases) >= p.cfg.MaxPartitions ||
+		len(p.open.holders) >= segment.MaxParts
 }
 
-// seal puts the open buffer into the line and pays for it. The caller holds mu.
+// seal puts the open buffer into the lanes, to be uploaded, and pays for it. The caller holds mu.
 func (p *Pool) seal(k kind, r reason, now time.Time) {
 	p.sequence++
 	f := &flush{
 		id: segment.NewID(), sequence: p.sequence, kind: k,
 		entries: p.open.entries, bytes: p.open.bytes, requests: p.open.requests, sealed: now,
+	}
+	if p.open.borrowed() {
+		p.commits.interrupt()
 	}
 	p.commits.sealed(now, f.requests)
 	p.hurried = false
@@ -346,28 +376,21 @@ func (p *Pool) seal(k kind, r reason, now time.Time) {
 		f.progress = ready
 		p.inlineBytes.take(now, float64(f.bytes))
 	} else {
+		p.line = append(p.line, f)
 		p.puts.take(now, 1)
 	}
-	p.line = append(p.line, f)
+	slices.Sort(p.open.holders) // the agent itself is first
+	for n, holder := range p.open.holders {
+		l := p.lane(holder)
+		pt := &part{id: segment.Part(f.id, n), lane: l, flush: f}
+		l.line = append(l.line, pt)
+		f.parts = append(f.parts, pt)
+	}
 	p.open.reset()
 
 	p.env.Metrics.flushes[k][r].Inc()
 	p.env.Metrics.size.Observe(float64(f.bytes))
 	p.env.Metrics.linger.Observe(now.Sub(f.opened()).Seconds())
-}
-
-// maxGroup is about how many batches a commit has at most, and so bounds the
-// time that it takes.
-const maxGroup = 16 << 10
-
-// readyPrefix returns the flushes at the head of the line that can be committed
-// together. The caller holds mu.
-func (p *Pool) readyPrefix() []*flush {
-	n := 0
-	for batches := 0; n < len(p.line) && p.line[n].progress == ready && batches < maxGroup; n++ {
-		batches += len(p.line[n].entries)
-	}
-	return slices.Clone(p.line[:n])
 }
 
 // upload makes an object of a flush and stores it.
@@ -384,10 +407,13 @@ func (p *Pool) upload(ctx context.Context, f *flush) {
 	var answers []answer
 	p.mu.Lock()
 	p.uploads--
+	p.line = slices.DeleteFunc(p.line, func(other *flush) bool { return other == f })
 	if err == nil {
 		f.progress = ready
 	} else {
-		answers = p.fail(f, fmt.Errorf("%w: %w", ErrUpload, err))
+		for _, pt := range f.parts {
+			answers = append(answers, p.fail(pt, fmt.Errorf("%w: %w", ErrUpload, err))...)
+		}
 	}
 	p.mu.Unlock()
 	if err != nil {
@@ -424,20 +450,25 @@ func (p *Pool) deliver(answers []answer) {
 	p.signal()
 }
 
-// fail takes a flush that was not committed out of the line, and returns the
-// answers to its batches and to the later ones of their streams. The caller
-// holds mu.
-func (p *Pool) fail(f *flush, err error) []answer {
-	at := slices.Index(p.line, f)
-	p.line = slices.Delete(p.line, at, at+1)
-	var answers []answer
+// fail takes a part out of its lane and marks its batches as failed with err, and
+// with them those behind them in their streams. It returns the answers. A guest is
+// answered at once. The caller holds mu.
+func (p *Pool) fail(pt *part, err error) (answers []answer) {
+	l := pt.lane
+	at := slices.Index(l.line, pt)
+	l.line = slices.Delete(l.line, at, at+1)
+	p.leave(l)
+	if pt.guest != nil {
+		p.dismiss(pt.guest, nil, err)
+		return nil
+	}
 	now := time.Now()
-	for i := range f.entries {
-		if e := &f.entries[i]; e.err == nil {
+	for i := range pt.flush.entries {
+		if e := &pt.flush.entries[i]; pt.has(e) && e.err == nil {
 			answers = append(answers, p.failEntry(e, err, now))
 		}
 	}
-	return append(answers, p.failSuccessors(p.line[at:], now)...)
+	return append(answers, p.failSuccessors(l.line[at:], now)...)
 }
 
 // failEntry marks a batch as answered with err, and its stream as broken. The
@@ -448,10 +479,10 @@ func (p *Pool) failEntry(e *entry, err error, now time.Time) answer {
 	return answer{e, Failed(err)}
 }
 
-// failSuccessors admits anew, in their order, what is in later flushes and in
-// the open buffer, after batches in front of it have failed. The caller holds
+// failSuccessors admits anew, in their order, what is in later parts of a lane and
+// in the open buffer, after batches in front of it have failed. The caller holds
 // mu.
-func (p *Pool) failSuccessors(later []*flush, now time.Time) (answers []answer) {
+func (p *Pool) failSuccessors(later []*part, now time.Time) (answers []answer) {
 	refused := func(e *entry) bool {
 		if e.err = p.gaps.admit(e.Lease.Key(), &e.Batch, now); e.err == nil {
 			return false
@@ -459,9 +490,12 @@ func (p *Pool) failSuccessors(later []*flush, now time.Time) (answers []answer) 
 		answers = append(answers, answer{e, Failed(e.err)})
 		return true
 	}
-	for _, f := range later {
-		for i := range f.entries {
-			if e := &f.entries[i]; e.err == nil {
+	for _, pt := range later {
+		if pt.flush == nil {
+			continue
+		}
+		for i := range pt.flush.entries {
+			if e := &pt.flush.entries[i]; pt.has(e) && e.err == nil {
 				refused(e)
 			}
 		}
@@ -487,9 +521,12 @@ func (p *Pool) abort() {
 	p.mu.Lock()
 	answers := p.refused
 	p.refused = nil
-	for len(p.line) > 0 {
-		answers = append(answers, p.fail(p.line[0], ErrClosed)...)
+	for _, l := range slices.Clone(p.lanes) {
+		for len(l.line) > 0 {
+			answers = append(answers, p.fail(l.line[0], ErrClosed)...)
+		}
 	}
+	p.line = nil
 	for i := range p.open.entries {
 		answers = append(answers, answer{&p.open.entries[i], Failed(ErrClosed)})
 	}

@@ -19,6 +19,7 @@ import (
 	"github.com/streamhouse/streamhouse/lease"
 	"github.com/streamhouse/streamhouse/metadata"
 	"github.com/streamhouse/streamhouse/protocol/batch"
+	"github.com/streamhouse/streamhouse/segment"
 	"github.com/streamhouse/streamhouse/segment/objstore/faulty"
 	"github.com/streamhouse/streamhouse/segment/objstore/objstoretest"
 )
@@ -35,6 +36,11 @@ type rig struct {
 	objects *faulty.Store
 	leases  *lease.Manager
 	pool    *ingest.Pool
+	// from is who leads the partitions, and rpc the way there; nil: this agent.
+	from   *rig
+	guests bool // others may ask again for what this agent has committed
+	rpc    *ingesttest.Commits
+	names  *names
 	// agents is how many share the store.
 	agents atomic.Int64
 	// stop ends the pool's Run and waits for it.
@@ -43,6 +49,7 @@ type rig struct {
 	mu    sync.Mutex
 	sends []*send
 	shown map[lease.Key]int64 // end of what the observer was shown
+	bytes map[segment.ID]bool // objects that it was shown
 }
 
 // send is one batch given to the pool, and its answer.
@@ -65,8 +72,21 @@ func (s *send) Answer(r ingest.Result) {
 }
 
 func newRig(t testing.TB, change func(*ingest.Config)) *rig {
-	r := &rig{t: t, store: ingesttest.NewStore(), objects: faulty.New(objstoretest.NewMemory()), shown: make(map[lease.Key]int64)}
-	r.commits = ingesttest.NewCommits(r.store)
+	return newAgent(t, "a", ingesttest.NewStore(), faulty.New(objstoretest.NewMemory()), nil, change)
+}
+
+// newPair makes an agent that takes appends, and the one that leads.
+func newPair(t testing.TB, change func(*ingest.Config)) (u, h *rig) {
+	h = newRig(t, change)
+	h.guests = true
+	return newAgent(t, "u", h.store, h.objects, h, change), h
+}
+
+func newAgent(t testing.TB, id string, store *ingesttest.Store, objects *faulty.Store, from *rig, change func(*ingest.Config)) *rig {
+	r := &rig{
+		t: t, store: store, objects: objects, from: from, names: &names{inner: store},
+		commits: ingesttest.NewCommits(store), shown: make(map[lease.Key]int64), bytes: make(map[segment.ID]bool),
+	}
 	r.agents.Store(1)
 	cfg := ingest.DefaultConfig()
 	if change != nil {
@@ -76,16 +96,49 @@ func newRig(t testing.TB, change func(*ingest.Config)) *rig {
 		t.Fatal(err)
 	}
 	log, reg := slog.New(slog.DiscardHandler), prometheus.NewRegistry()
-	r.leases = lease.NewManager(r.store, "a", lease.DefaultConfig(), lease.NewMetrics(reg), log)
-	r.pool = ingest.NewPool(cfg, ingest.Environment{
-		AgentID: "a", Session: uuid.New(), Leases: r.leases, Objects: r.objects, Committer: r.commits,
-		Observer: r, Metrics: ingest.NewMetrics(reg), Log: log,
+	r.leases = lease.NewManager(r.store, id, lease.DefaultConfig(), lease.NewMetrics(reg), log)
+	env := ingest.Environment{
+		AgentID: id, Session: uuid.New(), Leases: r.leases, Objects: r.objects, Committer: r.commits,
+		Names: r.names, Observer: r, Metrics: ingest.NewMetrics(reg), Log: log,
 		Agents: func() int { return int(r.agents.Load()) },
-	})
+	}
+	if from != nil {
+		r.rpc = ingesttest.NewCommits(from.pool)
+		env.Remote = r.rpc
+	}
+	r.pool = ingest.NewPool(cfg, env)
 	r.stop = run(r.pool.Run)
 	t.Cleanup(run(r.leases.Run))
-	t.Cleanup(r.stop)
+	t.Cleanup(func() { r.stop() })
 	return r
+}
+
+// names claims names, and fails on purpose.
+type names struct {
+	inner metadata.Objects
+	mu    sync.Mutex
+	// before fails a claim unapplied, after applied.
+	before, after error
+}
+
+func (n *names) set(before, after error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.before, n.after = before, after
+}
+
+func (n *names) ClaimOrphans(ctx context.Context, ids []segment.ID) ([]segment.ID, error) {
+	n.mu.Lock()
+	before, after := n.before, n.after
+	n.mu.Unlock()
+	if before != nil {
+		return nil, before
+	}
+	claimed, err := n.inner.ClaimOrphans(ctx, ids)
+	if err == nil && after != nil {
+		return nil, after
+	}
+	return claimed, err
 }
 
 // run starts a loop and returns what ends it.
@@ -96,23 +149,34 @@ func run(loop func(context.Context) error) (stop func()) {
 	return func() { cancel(); <-done }
 }
 
-// Committed checks the order in which the observer is shown extents.
+// Committed checks the order in which the observer is shown extents, and that it is
+// shown each object once, if this agent has it.
 func (r *rig) Committed(object []byte, extents []metadata.PartitionExtent, logStarts []int64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if len(logStarts) != len(extents) || (object == nil) != (extents[0].Inline != nil) {
+	first := &extents[0]
+	id := segment.Object(first.Object)
+	if len(logStarts) != len(extents) || object != nil && (first.Inline != nil || r.bytes[id]) {
 		r.t.Errorf("observer was shown %d bytes, %d extents, %d log starts", len(object), len(extents), len(logStarts))
 	}
+	if object != nil {
+		r.bytes[id] = true
+	}
 	for _, e := range extents {
-		if e.BaseOffset != r.shown[e.Key] {
+		again := r.guests && e.EndOffset <= r.shown[e.Key]
+		if !again && (e.BaseOffset < r.shown[e.Key] || e.BaseOffset > r.shown[e.Key] && r.from == nil) {
 			r.t.Errorf("observer was shown offset %d after %d", e.BaseOffset, r.shown[e.Key])
 		}
-		r.shown[e.Key] = e.EndOffset
+		r.shown[e.Key] = max(r.shown[e.Key], e.EndOffset)
 	}
 }
 
-// lease returns the lease of a partition.
+// lease returns the lease of a partition, which is borrowed if another agent leads.
 func (r *rig) lease(p int32) *lease.Lease {
+	if r.from != nil {
+		holder := lease.Holder{AgentID: "a", LeaderEpoch: r.from.lease(p).LeaderEpoch(), ExpiresIn: time.Second}
+		return r.leases.Borrow(&lease.HeldByOtherError{Key: key(p), Holder: holder})
+	}
 	a := r.leases.Acquire(context.Background(), []lease.Key{key(p)})[0]
 	if a.Err != nil {
 		r.t.Fatal(a.Err)
@@ -190,6 +254,9 @@ func (r *rig) check() {
 	defer cancel()
 	if err := r.pool.Close(ctx); err != nil {
 		r.t.Error(err)
+	}
+	if r.from != nil {
+		r.rpc.Wait()
 	}
 	var sent []ingesttest.Sent
 	for _, s := range r.sends {

@@ -117,14 +117,17 @@ func (n *Node) others(ctx context.Context) (bool, error) {
 // handOverAll hands over all that the agent leads, for good.
 func (n *Node) handOverAll(ctx context.Context) error {
 	n.Leases.Retire(ctx)
-	n.handOver(ctx, lease.ForShutdown, n.Leases.Leases())
+	n.handOver(ctx, lease.ForShutdown, n.Leases.Leases(), nil)
 	return ctx.Err()
 }
 
-// handOver hands leases over to the agents that would lead without this one.
-func (n *Node) handOver(ctx context.Context, reason lease.HandoverReason, leases []*lease.Lease) {
-	view := n.Topology.Snapshot()
-	to := func(k lease.Key) (string, bool) { return view.Successor(k, n.cfg.Self.ID) }
+// handOver hands leases over to the agents that to names; if it is nil, to those that
+// would lead without this one.
+func (n *Node) handOver(ctx context.Context, reason lease.HandoverReason, leases []*lease.Lease, to lease.Successor) {
+	if to == nil {
+		view := n.Topology.Snapshot()
+		to = func(k lease.Key) (string, bool) { return view.Successor(k, n.cfg.Self) }
+	}
 	var partitions, shards []*lease.Lease
 	for _, l := range leases {
 		if metadata.IsShard(l.Key()) {

@@ -24,7 +24,10 @@ import (
 	"github.com/streamhouse/streamhouse/broker/partition"
 	"github.com/streamhouse/streamhouse/broker/peers"
 	"github.com/streamhouse/streamhouse/broker/prune"
+	"github.com/streamhouse/streamhouse/broker/rpc"
 	"github.com/streamhouse/streamhouse/broker/topology"
+	"github.com/streamhouse/streamhouse/broker/traffic"
+	"github.com/streamhouse/streamhouse/broker/zone"
 	"github.com/streamhouse/streamhouse/lease"
 	"github.com/streamhouse/streamhouse/metadata"
 	"github.com/streamhouse/streamhouse/protocol"
@@ -46,18 +49,23 @@ type Config struct {
 	Fetch   fetch.Config
 	Objects objstore.Policy
 	Peers   peers.Config
+	RPC     rpc.Config
 	Server  protocol.ServerConfig
+	Prices  traffic.Prices
 
+	// Zones are the subnets of clients whose zone is known by them.
+	Zones zone.Map
 	// Configs are Kafka's configs of the broker. What follows from Self is added.
 	Configs map[string]string
 	// LogDir is what clients are told of where the records are.
 	LogDir string
 }
 
-// Environment is what an agent stands on. All fields are required, and remain the
-// caller's, who closes them when the agent has ended.
+// Environment is what an agent stands on. All fields but Peers are required, and
+// remain the caller's, who closes them when the agent has ended.
 type Environment struct {
 	Listener net.Listener // for Kafka's protocol
+	Peers    net.Listener // for calls of other agents, at Self.PeerAddress; nil: there are none
 	Store    metadata.Store
 	Objects  objstore.Store // without retries and metrics
 	Registry prometheus.Registerer
@@ -75,6 +83,10 @@ type Node struct {
 	Leases   *lease.Manager
 	Peers    *peers.Watcher
 	Broker   *broker.Broker
+	Writers  *balance.Writers
+	Traffic  *traffic.Meter
+	// Calls are those of other agents; nil if there are none.
+	Calls *rpc.Client
 
 	cfg     Config
 	env     Environment
@@ -86,8 +98,10 @@ type Node struct {
 	reader  *fetch.Reader
 	groups  *group.Coordinator
 	prune   *prune.Loop
+	zones   *zone.Finder
 	balance *balance.Loop
 	server  *protocol.Server
+	answers *rpc.Server // as Calls
 }
 
 // New registers the agent and makes everything else. If it fails, nobody is sent to
@@ -95,11 +109,14 @@ type Node struct {
 func New(ctx context.Context, cfg Config, env Environment) (_ *Node, err error) {
 	n := &Node{cfg: cfg, env: env, log: env.Log}
 	n.Store = metadata.WithMetrics(env.Store, env.Registry, &n.silence)
+	if env.Peers == nil {
+		n.cfg.Self.PeerAddress = ""
+	}
 	pace := agent.Config{
 		HeartbeatInterval: cfg.Lease.RenewInterval, RequestTimeout: 5 * time.Second,
 		Doubt: func() { n.Leases.Doubt() }, // which are there when the agent runs
 	}
-	if n.Agent, err = agent.Start(ctx, pace, n.Store, cfg.Self, agent.NewMetrics(env.Registry), n.log); err != nil {
+	if n.Agent, err = agent.Start(ctx, pace, n.Store, n.cfg.Self, agent.NewMetrics(env.Registry), n.log); err != nil {
 		return nil, err
 	}
 	defer func() {
@@ -107,7 +124,7 @@ func New(ctx context.Context, cfg Config, env Environment) (_ *Node, err error) 
 			n.abandon(ctx)
 		}
 	}()
-	if err := n.assemble(); err != nil {
+	if err := n.assemble(ctx); err != nil {
 		return nil, err
 	}
 	if _, err := n.Topology.Refresh(ctx, 0); err != nil {
@@ -129,42 +146,43 @@ func (n *Node) abandon(ctx context.Context) {
 }
 
 // assemble makes the parts of the broker and wires them.
-func (n *Node) assemble() error {
+func (n *Node) assemble(ctx context.Context) error {
 	cfg, reg, log := &n.cfg, n.env.Registry, n.log
 	self := n.Agent.Self()
 	static, err := n.brokerConfig(self)
 	if err != nil {
 		return err
 	}
-	objects := objstore.WithPolicy(objstore.WithMetrics(n.env.Objects, objstore.NewMetrics(reg)), cfg.Objects)
+	requests := objstore.NewMetrics(reg)
+	objects := objstore.WithPolicy(objstore.WithMetrics(n.env.Objects, requests), cfg.Objects)
+	bucket := balance.NewBucket(objects)
 	n.Leases = lease.NewManager(n.Store, self.ID, cfg.Lease, lease.NewMetrics(reg), log)
-	n.reader = fetch.New(cfg.Fetch, n.Store, objects, leads{n.Leases}, fetch.NewMetrics(reg), log)
 	n.Topology = topology.NewWatcher(topology.Config{
 		Interval: cfg.TopologyInterval, AgentFresh: cfg.Lease.Duration, NodeID: self.NodeID, Broker: static,
 		Deleted: func(topic uuid.UUID) {
 			n.reader.Forget(topic)
 			n.Leases.Forget(topic)
 		},
+		Changed: n.viewed,
 	}, n.Agent.Listed(n.Store), log)
-	bucket := balance.NewBucket(objects)
-	n.pool = ingest.NewPool(cfg.Flush, ingest.Environment{
-		AgentID: self.ID, Session: self.Session, Leases: n.Leases, Objects: bucket,
-		Committer: n.Store, Observer: n.reader, Metrics: ingest.NewMetrics(reg), Log: log,
-		Agents: func() int { return len(n.Topology.Snapshot().Agents()) },
-	})
-	appends := partition.DefaultConfig()
-	appends.Doubt = n.doubt
-	n.table = partition.NewTable(appends, n.Leases, n.pool)
-	n.groups = group.NewCoordinator(n.Store, n.Leases, broker.GroupView(n.Topology), self.ID, group.NewConfig(static), group.NewMetrics(reg), log)
+	n.zones = zone.NewFinder(self.Zone, cfg.Zones)
+	n.Traffic, n.Writers = n.newMeter(requests), balance.NewWriters()
+	if err := n.connect(ctx); err != nil {
+		return err
+	}
+	n.assembleLog(objects, bucket)
+	groups := group.NewConfig(static)
+	groups.AgentGroup = self.Group
+	n.groups = group.NewCoordinator(n.Store, n.Leases, broker.GroupView(n.Topology), self.ID, groups, group.NewMetrics(reg), log)
 	n.prune = prune.New(n.Store, reg, log)
 	n.Peers = peers.New(cfg.Peers, self, n.Store, cluster{n.Topology}, peers.NewMetrics(reg), log)
 	n.Broker = broker.New(broker.Parts{
-		NodeID: self.NodeID, AgentID: self.ID, Store: n.Store, Topology: n.Topology, Partitions: n.table,
-		Reader: n.reader, Sessions: fetch.NewSessions(), Groups: n.groups,
-		LogDir: cfg.LogDir, Log: log, Level: n.env.Level, CutOff: n.cutOff, Peers: n.Peers,
+		NodeID: self.NodeID, AgentID: self.ID, Store: n.Store, Topology: n.Topology, Partitions: n.table, Wrote: n.wrote,
+		Reader: n.reader, Sessions: fetch.NewSessions(), Groups: n.groups, Zones: n.zones,
+		LogDir: cfg.LogDir, Log: log, Level: n.env.Level, CutOff: n.cutOff, Peers: n.Peers, Reachable: n.reachable,
 	})
 	n.balance = balance.New(balance.Agent{
-		ID: self.ID, View: func() balance.View { return spread{n.Topology.Snapshot()} }, Leases: n.Leases,
+		ID: self.ID, Zone: self.Zone, Writers: n.Writers, View: func() balance.View { return spread{n.Topology.Snapshot()} }, Leases: n.Leases,
 		Bucket: bucket, Probe: n.env.Objects.Check, Isolated: n.Agent.Isolated(),
 		HandOver: n.handOver, Withdraw: n.withdraw, Return: n.comeBack, Log: log,
 	}, reg)
@@ -172,8 +190,34 @@ func (n *Node) assemble() error {
 	if err != nil {
 		return err
 	}
-	n.server = protocol.NewServer(cfg.Server, router, protocol.NewMetrics(reg), log)
+	server := cfg.Server
+	server.Observe = n.served
+	n.server = protocol.NewServer(server, router, protocol.NewMetrics(reg), log)
 	return nil
+}
+
+// assembleLog makes what reads and writes partitions.
+func (n *Node) assembleLog(objects objstore.Store, bucket *balance.Bucket) {
+	cfg, reg, log := &n.cfg, n.env.Registry, n.log
+	self := n.Agent.Self()
+	reads := cfg.Fetch
+	pooled := ingest.Environment{
+		AgentID: self.ID, Session: self.Session, Leases: n.Leases, Objects: bucket,
+		Committer: n.Store, Names: n.Store, Metrics: ingest.NewMetrics(reg), Log: log,
+		Agents: func() int { return n.Topology.Snapshot().Sharing },
+	}
+	if n.Calls != nil {
+		reads.Peers, pooled.Remote = feeds{n}, n.Calls
+		if self.Zone != "" {
+			reads.Zone = zoneCache{n}
+		}
+	}
+	n.reader = fetch.New(reads, n.Store, objects, leads{n.Leases}, fetch.NewMetrics(reg), log)
+	pooled.Observer = n.reader
+	n.pool = ingest.NewPool(cfg.Flush, pooled)
+	appends := partition.DefaultConfig()
+	appends.Doubt, appends.Borrow = n.doubt, n.borrow
+	n.table = partition.NewTable(appends, n.Leases, n.pool)
 }
 
 // brokerConfig are Kafka's configs of the agent as it is registered.
@@ -219,9 +263,14 @@ func (n *Node) Run(ctx context.Context, leave <-chan struct{}) error {
 		func() error { return n.prune.Run(serving) },
 		func() error { defer close(settled); return n.balance.Run(spreading) },
 		func() error { return n.Peers.Run(waiting) },
+		func() error { return n.Traffic.Run(serving) },
 		func() error { return n.server.Serve(serving, n.env.Listener) },
 	} {
 		parts.Go(run)
+	}
+	if n.env.Peers != nil {
+		parts.Go(func() error { return n.Calls.Run(serving) })
+		parts.Go(func() error { return n.answers.Serve(serving, n.env.Peers) })
 	}
 	select {
 	case <-leave:

@@ -16,6 +16,9 @@
 // A held partition that is handed over lets appends wait until the pool has none of
 // it; then its successor leads, and what waits is refused with the successor's name.
 //
+// A partition that is led in another zone is held too if its lease can be borrowed
+// (Config.Borrow). Here it is like any other, but that it is not handed over.
+//
 // # Order
 //
 // Appends of one partition are committed in the order of the calls. Those that

@@ -27,6 +27,7 @@ func key(p int32) lease.Key { return lease.Key{TopicID: topic, Partition: p} }
 type backend interface {
 	lease.Store
 	metadata.Committer
+	metadata.Objects
 	ingesttest.Reader
 }
 
@@ -44,6 +45,8 @@ type nodeConfig struct {
 	lease     lease.Config
 	ingest    ingest.Config
 	partition partition.Config
+	remote    metadata.Committer // to other agents
+	names     metadata.Objects
 }
 
 func defaults() nodeConfig {
@@ -60,7 +63,7 @@ func startNode(leases lease.Store, commits metadata.Committer, objects ingest.Ob
 	n := &node{leases: lease.NewManager(leases, cfg.agentID, cfg.lease, lease.NewMetrics(reg), log)}
 	n.pool = ingest.NewPool(cfg.ingest, ingest.Environment{
 		AgentID: cfg.agentID, Session: uuid.New(), Leases: n.leases, Objects: objects, Committer: commits,
-		Observer: nobody{}, Metrics: ingest.NewMetrics(reg), Log: log,
+		Remote: cfg.remote, Names: cfg.names, Observer: nobody{}, Metrics: ingest.NewMetrics(reg), Log: log,
 	})
 	n.table = partition.NewTable(cfg.partition, n.leases, n.pool)
 	ctx, cancel := context.WithCancel(context.Background())

@@ -31,18 +31,21 @@ import (
 // through whichever agent leads, with five requests in flight, while agents are
 // killed, leases are given up and stores fail.
 type world struct {
-	t       *testing.T
+	t       testing.TB
 	backend backend
 	commits *ingesttest.Commits
 	objects *faulty.Store
 	cfg     nodeConfig
-	batches int // of each producer
+	batches int    // of each producer
+	zones   *zones // nil: there are none
 
 	mu    sync.Mutex
 	rand  *rand.Rand
 	nodes []*node
 	lives []int // of each node
 	sent  []ingesttest.Sent
+
+	numbers int // that next gave out
 }
 
 const (
@@ -54,15 +57,12 @@ const (
 	generations = 5 // of them, each with new ids
 )
 
-func newWorld(t *testing.T, seed uint64, batches int, b backend, objects objstore.Store, cfg nodeConfig) *world {
+func newWorld(t testing.TB, seed uint64, batches int, b backend, objects objstore.Store, cfg nodeConfig) *world {
 	w := &world{
 		t: t, backend: b, commits: ingesttest.NewCommits(b), objects: faulty.New(objects),
 		cfg: cfg, batches: batches, rand: rand.New(rand.NewPCG(seed, 0)), lives: make([]int, agents),
 	}
 	w.objects.Seed(seed)
-	for i := range agents {
-		w.nodes = append(w.nodes, w.startNode(i))
-	}
 	return w
 }
 
@@ -74,7 +74,14 @@ func (w *world) startNode(i int) *node {
 	if w.lives[i]%2 == 1 {
 		cfg.agentID += "-new"
 	}
-	return startNode(w.backend, w.commits, w.objects, cfg)
+	if w.zones != nil {
+		w.zones.join(w, i, &cfg)
+	}
+	n := startNode(w.backend, w.commits, w.objects, cfg)
+	if w.zones != nil {
+		w.zones.joined(cfg.agentID, n)
+	}
+	return n
 }
 
 func (w *world) intN(n int) int {
@@ -229,7 +236,16 @@ func (w *world) record(a partition.Append, r partition.Result) {
 func (w *world) run(first int64, pause time.Duration) {
 	ctx, cancel := context.WithCancel(context.Background())
 	var harm, work sync.WaitGroup
+	for i := range agents {
+		w.nodes = append(w.nodes, w.startNode(i))
+	}
 	harm.Go(func() { w.disturb(ctx, pause) })
+	if w.zones != nil {
+		harm.Go(func() { w.zones.disturb(ctx, w, pause) })
+		for range 2 {
+			work.Go(func() { w.zones.scatter(w, pause) })
+		}
+	}
 	for i := range producers {
 		work.Go(func() {
 			for g := range generations {
@@ -240,10 +256,15 @@ func (w *world) run(first int64, pause time.Duration) {
 	work.Wait()
 	cancel()
 	harm.Wait()
+	if w.zones != nil {
+		w.zones.calls.Wait()
+	}
 	for _, n := range w.nodes {
 		if err := n.table.Close(soon(w.t)); err != nil {
 			w.t.Error(err)
 		}
+	}
+	for _, n := range w.nodes {
 		n.stop()
 	}
 	ingesttest.Check(w.t, w.backend, w.objects, w.sent)
@@ -285,6 +306,7 @@ func TestAgentsInMemory(t *testing.T) {
 }
 
 func TestAgentsOnSQLiteAndDirectory(t *testing.T) {
+	t.Parallel() // it waits more than it works
 	folder := t.TempDir()
 	store, err := sqlite.Open(t.Context(), filepath.Join(folder, "metadata.db"))
 	if err != nil {
@@ -301,6 +323,7 @@ func TestAgentsOnSQLiteAndDirectory(t *testing.T) {
 }
 
 func TestAgentsOnPostgres(t *testing.T) {
+	t.Parallel() // it waits more than it works
 	store, err := postgres.Open(t.Context(), testdb.Postgres(t), postgres.Options{AgentID: "test", Session: uuid.New(), AllowUnsafe: true})
 	if err != nil {
 		t.Fatal(err)
@@ -311,10 +334,15 @@ func TestAgentsOnPostgres(t *testing.T) {
 	}
 }
 
-// testAgentsOn runs a world on a real metadata store. The topic is younger than
-// the producers, so that the store believes the first sequence that it sees of
-// one.
+// testAgentsOn runs a world on a real metadata store.
 func testAgentsOn(t *testing.T, store metadata.Store, objects objstore.Store) {
+	first := prepare(t, store)
+	newWorld(t, 1, 6, store, objects, hurried(20*time.Millisecond)).run(first, 20*time.Millisecond)
+}
+
+// prepare makes the topic, younger than the producers, so that the store believes the
+// first sequence that it sees of one. It returns the first producer's id.
+func prepare(t *testing.T, store metadata.Store) (first int64) {
 	ctx := t.Context()
 	first, err := store.AllocateProducerIDs(ctx, producers*generations)
 	if err != nil {
@@ -324,5 +352,5 @@ func testAgentsOn(t *testing.T, store metadata.Store, objects objstore.Store) {
 	if err := store.CreateTopic(ctx, metadata.NewTopic{ID: topic, Name: "events", Partitions: partitions}); err != nil {
 		t.Fatal(err)
 	}
-	newWorld(t, 1, 6, store, objects, hurried(20*time.Millisecond)).run(first, 20*time.Millisecond)
+	return first
 }

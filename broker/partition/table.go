@@ -32,6 +32,10 @@ type Config struct {
 	// is dead, or nil if nobody suspects it. Clients come a moment before such a
 	// lease is free. Without the function nobody is suspected.
 	Doubt func(lease.Key) <-chan struct{}
+	// Borrow says whether appends to a partition that another agent leads are taken
+	// here, and committed by that agent (lease.Manager.Borrow). It must not block.
+	// Without the function none are.
+	Borrow func(*lease.HeldByOtherError) bool
 }
 
 // DefaultConfig returns the limits that suit every agent.
@@ -44,8 +48,8 @@ type Append struct {
 	LogAppendTime bool            // the store's time becomes the timestamp
 }
 
-// Table appends to the partitions that the agent leads, and acquires the leases
-// of those that it does not. It is safe for concurrent use.
+// Table appends to the partitions that the agent leads or borrows, and acquires the
+// leases of those that it does not. It is safe for concurrent use.
 type Table struct {
 	cfg    Config
 	leases *lease.Manager
@@ -174,6 +178,7 @@ func (t *Table) acquire(ctx context.Context, wanted []*part) {
 		keys[i] = pt.key
 	}
 	for i, a := range t.leases.Acquire(bounded, keys) {
+		a = t.borrow(a)
 		switch {
 		case a.Err == nil, errors.Is(a.Err, lease.ErrLeaseHeldByOther), errors.Is(a.Err, lease.ErrUnknownKey):
 		case ctx.Err() != nil:
@@ -183,6 +188,19 @@ func (t *Table) acquire(ctx context.Context, wanted []*part) {
 		}
 		wanted[i].acquired(a)
 	}
+}
+
+// borrow makes an acquisition that was refused one from the agent that has the lease,
+// if that is to be.
+func (t *Table) borrow(a lease.Acquired) lease.Acquired {
+	var held *lease.HeldByOtherError
+	if t.cfg.Borrow == nil || !errors.As(a.Err, &held) || !t.cfg.Borrow(held) {
+		return a
+	}
+	if l := t.leases.Borrow(held); l != nil {
+		return lease.Acquired{Lease: l}
+	}
+	return a
 }
 
 // want notes that the lease of a part is to be asked for, which ask brings

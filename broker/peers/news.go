@@ -14,9 +14,9 @@ import (
 // value is ready for use.
 type news struct {
 	mu      sync.Mutex
-	watched int                    // peers; without any there are no news
-	open    map[uuid.UUID]struct{} // the sessions that are suspected
-	settled chan struct{}          // closed when open is empty again; nil while it is
+	watched int               // peers; without any there are no news
+	open    map[uuid.UUID]int // how many suspect a session
+	settled chan struct{}     // closed when open is empty again; nil while it is
 }
 
 // verdictTime is what the store may take for its part in a suspicion. A process that
@@ -29,13 +29,16 @@ func (n *news) expect(session uuid.UUID, limit time.Duration) (end func()) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if len(n.open) == 0 {
-		n.open, n.settled = make(map[uuid.UUID]struct{}), make(chan struct{})
+		n.open, n.settled = make(map[uuid.UUID]int), make(chan struct{})
 	}
-	n.open[session] = struct{}{}
+	n.open[session]++
 	once := sync.OnceFunc(func() {
 		n.mu.Lock()
 		defer n.mu.Unlock()
-		if delete(n.open, session); len(n.open) == 0 {
+		if n.open[session]--; n.open[session] == 0 {
+			delete(n.open, session)
+		}
+		if len(n.open) == 0 {
 			close(n.settled)
 			n.settled = nil
 		}

@@ -64,11 +64,12 @@ type Watcher struct {
 	metrics *Metrics
 	log     *slog.Logger
 	news    news
+	doubted chan string // ids of agents
 }
 
 // New makes a watcher for the agent self, as it is registered.
 func New(cfg Config, self metadata.Agent, store Store, cluster Cluster, m *Metrics, log *slog.Logger) *Watcher {
-	return &Watcher{cfg: cfg, self: self, store: store, cluster: cluster, metrics: m, log: log}
+	return &Watcher{cfg: cfg, self: self, store: store, cluster: cluster, metrics: m, log: log, doubted: make(chan string, maxDoubts)}
 }
 
 // life is one session of an agent.
@@ -83,6 +84,7 @@ func (w *Watcher) Run(ctx context.Context) error {
 	watches := make(map[life]context.CancelFunc)
 	var running sync.WaitGroup
 	defer running.Wait()
+	running.Go(func() { w.lookAtDoubted(ctx) })
 	tick := time.NewTicker(w.cfg.Interval)
 	defer tick.Stop()
 	for {

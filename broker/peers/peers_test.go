@@ -262,6 +262,35 @@ func TestAPeerThatEndsIsBuriedOnTheStoresEvidence(t *testing.T) {
 
 // While the store can't be asked, a peer can't answer either: its silence counts
 // from a challenge on that it could have answered.
+func TestADoubtedPeerIsBuriedOnlyIfItsSessionIsGone(t *testing.T) {
+	for _, verdict := range []metadata.Burial{metadata.BuriedGone, metadata.BuriedMute} {
+		p, r := newPeer(t), &register{verdict: verdict}
+		reg := watch(t, p, r)
+		r.watcher.Doubt("nobody")
+		r.watcher.Doubt("self")
+		r.watcher.Doubt("peer") // which answers its watcher all the time
+		if verdict == metadata.BuriedGone {
+			if dead := <-r.buried; dead.ID != "peer" {
+				t.Errorf("buried %+v", dead)
+			}
+			continue
+		}
+		for r.questions() < 3 {
+			<-p.probed
+		}
+		if len(r.buried) > 0 || count(t, reg, "streamhouse_peers_challenges_total") > 0 {
+			t.Error("a peer that keeps its session was buried, or challenged")
+		}
+	}
+}
+
+// questions is how often the store was asked for a burial.
+func (r *register) questions() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.asked
+}
+
 func TestAPeerIsChallengedAnewWhenTheStoreIsBack(t *testing.T) {
 	p, r := newPeer(t), &register{verdict: metadata.BuriedMute, afterwards: true, failures: 1}
 	watch(t, p, r)

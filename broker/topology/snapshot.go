@@ -7,7 +7,6 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/cespare/xxhash/v2"
 	"github.com/google/uuid"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
@@ -28,14 +27,19 @@ type Snapshot struct {
 	Version   int64
 	// TopicsVersion is a version since which no topic has changed.
 	TopicsVersion int64
-	Taken         time.Time // on the agent's monotonic clock, from before the store was asked
-	Broker        *config.Broker
+	// Sharing is how many agents are listed of all agent groups. All else is of this
+	// agent's own.
+	Sharing int
+	Taken   time.Time // on the agent's monotonic clock, from before the store was asked
+	Broker  *config.Broker
 
 	agents  []metadata.Agent // by node id; all that are listed
 	agentAt map[string]int   // by agent id, the place in agents
+	alive   map[string]bool  // the zones of which an agent is heard of
 	byName  map[string]*Topic
 	byID    map[uuid.UUID]*Topic
 	leaders map[lease.Key]metadata.Leader
+	shards  map[lease.Key]bool                      // those of leaders that are coordinators' shards
 	configs map[metadata.Resource]map[string]string // of what has some set, besides topics and the cluster
 	groups  map[string]*config.Group                // that have some set
 	group   *config.Group                           // any other
@@ -72,9 +76,13 @@ func (s *Snapshot) Without(sessions []uuid.UUID) *Snapshot {
 
 // list lists the agents, which are sorted by node id.
 func (s *Snapshot) list(agents []metadata.Agent) {
-	s.agents, s.agentAt = agents, make(map[string]int, len(agents))
+	s.agents, s.agentAt, s.alive = agents, make(map[string]int, len(agents)), make(map[string]bool)
 	for i := range agents {
-		s.agentAt[agents[i].ID] = i
+		a := &agents[i]
+		s.agentAt[a.ID] = i
+		if a.Zone != "" && s.heard(a) {
+			s.alive[a.Zone] = true
+		}
 	}
 }
 
@@ -112,53 +120,10 @@ func (s *Snapshot) Topics() []*Topic {
 	return slices.SortedFunc(maps.Values(s.byName), func(a, b *Topic) int { return cmp.Compare(a.Name, b.Name) })
 }
 
-// Controller is the node id of the agent that answers for the cluster, chosen so
-// that all agents agree: any agent can do what Kafka's controller does. It is
-// the first that is heard of; -1 if there is no agent.
-func (s *Snapshot) Controller() int32 {
-	for i := range s.agents {
-		if s.heard(&s.agents[i]) {
-			return s.agents[i].NodeID
-		}
-	}
-	if len(s.agents) == 0 {
-		return -1
-	}
-	return s.agents[0].NodeID
-}
-
 // Heard says whether an agent of this snapshot was heard of lately.
 func (s *Snapshot) Heard(a metadata.Agent) bool { return s.heard(&a) }
 
 func (s *Snapshot) heard(a *metadata.Agent) bool { return a.HeartbeatAge < s.fresh }
-
-// Leader is the agent that clients are told to produce to and fetch from, and
-// the leader epoch that they see. It is the lease's holder while that agent is
-// heard of; else the live agent that rendezvous hashing picks, which takes the
-// lease on the first write. All agents with the same snapshot agree. ok is
-// false if there is no live agent.
-func (s *Snapshot) Leader(k lease.Key) (a metadata.Agent, leaderEpoch int32, ok bool) {
-	l, known := s.leaders[k]
-	if !known {
-		l.LeaderEpoch = -1
-	}
-	if l.AgentID != "" {
-		if a, ok := s.Agent(l.AgentID); ok && s.heard(&a) {
-			return a, l.LeaderEpoch, true
-		}
-	}
-	a, ok = s.place(k, "")
-	return a, l.LeaderEpoch, ok
-}
-
-// Owner is the agent that should lead a key, by rendezvous hashing among those
-// that are heard of: all agents with the same snapshot agree, and an agent that
-// comes or goes changes it for no other keys than its own. ok is false if there is
-// no such agent.
-func (s *Snapshot) Owner(k lease.Key) (agentID string, ok bool) { return s.owner(k, "") }
-
-// Successor is who should lead a key if the agent of that id were not there.
-func (s *Snapshot) Successor(k lease.Key, of string) (agentID string, ok bool) { return s.owner(k, of) }
 
 // OtherLeads says whether an agent besides the one of that id is heard of and
 // leads something.
@@ -174,48 +139,12 @@ func (s *Snapshot) OtherLeads(id string) bool {
 	return false
 }
 
-func (s *Snapshot) owner(k lease.Key, without string) (agentID string, ok bool) {
-	a, ok := s.place(k, without)
-	return a.ID, ok && s.heard(&a)
-}
-
-// place picks an agent by rendezvous hashing among those heard of lately; if
-// there is none, among all that are listed; but never the one of the id without.
-func (s *Snapshot) place(k lease.Key, without string) (best metadata.Agent, ok bool) {
-	at := -1
-	var bestRank uint64
-	bestFresh := false
-	for i := range s.agents {
-		a := &s.agents[i]
-		if a.ID == without {
-			continue
-		}
-		fresh, rank := s.heard(a), rendezvous(k, a.ID)
-		if at < 0 || fresh && !bestFresh || fresh == bestFresh && rank >= bestRank {
-			at, bestRank, bestFresh = i, rank, fresh
-		}
-	}
-	if at < 0 {
-		return best, false
-	}
-	return s.agents[at], true
-}
-
-// rendezvous is the rank of an agent for a key (highest random weight).
-func rendezvous(k lease.Key, agentID string) uint64 {
-	var buf [64]byte
-	b := append(buf[:0], k.TopicID[:]...)
-	b = append(b, byte(k.Partition>>24), byte(k.Partition>>16), byte(k.Partition>>8), byte(k.Partition))
-	b = append(b, agentID...)
-	return xxhash.Sum64(b)
-}
-
 // apply returns the snapshot that follows s when the store answered d, for which
 // agents are heard of whose heartbeats are not older than fresh.
 func (s *Snapshot) apply(d *metadata.Topology, taken time.Time, fresh time.Duration, cfg Config) *Snapshot {
 	n := &Snapshot{
-		ClusterID: d.ClusterID, Version: d.Version, Taken: taken, Broker: s.Broker, fresh: fresh,
-		TopicsVersion: s.TopicsVersion, byName: s.byName, byID: s.byID, leaders: s.leaders,
+		ClusterID: d.ClusterID, Version: d.Version, Sharing: d.Sharing, Taken: taken, Broker: s.Broker, fresh: fresh,
+		TopicsVersion: s.TopicsVersion, byName: s.byName, byID: s.byID, leaders: s.leaders, shards: s.shards,
 		configs: s.configs, groups: s.groups, group: s.group,
 	}
 	n.list(slices.SortedFunc(slices.Values(d.Agents), func(a, b metadata.Agent) int { return cmp.Compare(a.NodeID, b.NodeID) }))
@@ -247,6 +176,12 @@ func (s *Snapshot) apply(d *metadata.Topology, taken time.Time, fresh time.Durat
 		maps.DeleteFunc(n.leaders, func(k lease.Key, _ metadata.Leader) bool { return gone[k.TopicID] })
 		for _, l := range slices.Concat(d.Leaders, d.Shards) {
 			n.leaders[l.Key] = l
+		}
+	}
+	if len(d.Shards) > 0 {
+		n.shards = maps.Clone(s.shards)
+		for _, l := range d.Shards {
+			n.shards[l.Key] = true
 		}
 	}
 	return n

@@ -135,7 +135,7 @@ func names(t *testing.T, s *topology.Snapshot) string {
 func TestTopicsComeChangeAndGo(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
-	if s := r.Snapshot(); names(t, s) != "" || s.Controller() != -1 || s.TopicByName("a") != nil || s.TopicByID(id(1)) != nil {
+	if s := r.Snapshot(); names(t, s) != "" || s.Controller("") != -1 || s.TopicByName("a") != nil || s.TopicByID(id(1)) != nil {
 		t.Error("the first snapshot is not empty")
 	}
 	for _, step := range []struct {
@@ -227,8 +227,8 @@ func TestAgents(t *testing.T) {
 	if diff := cmp.Diff([]metadata.Agent{agent(1, fresh), agent(2, fresh-1), agent(3, 0)}, s.Agents()); diff != "" {
 		t.Errorf("agents (-want +got):\n%s", diff)
 	}
-	if s.Controller() != 2 {
-		t.Errorf("controller %d, want the first that is heard of", s.Controller())
+	if s.Controller("") != 2 {
+		t.Errorf("controller %d, want the first that is heard of", s.Controller(""))
 	}
 	if a, ok := s.Agent("agent-3"); !ok || a.NodeID != 3 {
 		t.Errorf("agent-3: %+v, %v", a, ok)
@@ -237,15 +237,15 @@ func TestAgents(t *testing.T) {
 		t.Error("agent-9 is listed")
 	}
 	r.source.agents = []metadata.Agent{agent(5, fresh), agent(4, fresh)}
-	if s = r.apply(metadata.Topology{}); s.Controller() != 4 {
-		t.Errorf("controller %d of agents that are not heard of", s.Controller())
+	if s = r.apply(metadata.Topology{}); s.Controller("") != 4 {
+		t.Errorf("controller %d of agents that are not heard of", s.Controller(""))
 	}
 }
 
 func TestLeaderIsTheHolderWhileItIsHeardOf(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
-	k, shard := key(1, 0), metadata.GroupShardKey(3)
+	k, shard := key(1, 0), metadata.GroupShardKey(metadata.DefaultAgentGroup, 3)
 	r.source.agents = []metadata.Agent{agent(1, 0), agent(2, 0), agent(3, 0)}
 	expect := func(s *topology.Snapshot, k lease.Key, node, epoch int32) {
 		t.Helper()

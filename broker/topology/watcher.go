@@ -34,6 +34,9 @@ type Config struct {
 	Broker *config.Broker
 	// Deleted is told of every topic that went away. It must not block.
 	Deleted func(topic uuid.UUID)
+	// Changed, if not nil, is told of every snapshot when it is the current one. It
+	// must not block.
+	Changed func(*Snapshot)
 }
 
 // Watcher keeps the snapshot. Its methods are safe for concurrent use.
@@ -72,6 +75,7 @@ func NewWatcher(cfg Config, source Source, log *slog.Logger) *Watcher {
 		byID:    map[uuid.UUID]*Topic{},
 		configs: map[metadata.Resource]map[string]string{},
 		leaders: map[lease.Key]metadata.Leader{},
+		shards:  map[lease.Key]bool{},
 	})
 	return w
 }
@@ -174,9 +178,13 @@ func (w *Watcher) load(ctx context.Context, began time.Time) error {
 	if w.left.Load() {
 		d.Agents = slices.DeleteFunc(d.Agents, func(a metadata.Agent) bool { return a.NodeID == w.cfg.NodeID })
 	}
-	w.current.Store(old.apply(d, began, w.cfg.AgentFresh+w.leniency(old.Taken, began), w.cfg))
+	current := old.apply(d, began, w.cfg.AgentFresh+w.leniency(old.Taken, began), w.cfg)
+	w.current.Store(current)
 	for _, id := range d.Deleted {
 		w.cfg.Deleted(id)
+	}
+	if w.cfg.Changed != nil {
+		w.cfg.Changed(current)
 	}
 	return nil
 }

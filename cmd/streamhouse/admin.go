@@ -12,11 +12,12 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"github.com/streamhouse/streamhouse/broker/traffic"
 	"github.com/streamhouse/streamhouse/metadata"
 )
 
-// adminServer is the operator's listener: metrics, health, who leads what, and
-// profiles.
+// adminServer is the operator's listener: metrics, health, who leads what, what it
+// costs, and profiles.
 type adminServer struct{ http.Server }
 
 // adminTimeout bounds what the database is asked for one answer.
@@ -29,8 +30,8 @@ type adminStore interface {
 }
 
 // newAdminServer makes the server. healthy says whether the agent is fit to
-// serve.
-func newAdminServer(reg *prometheus.Registry, healthy func() error, store adminStore) *adminServer {
+// serve, cost what its traffic is and costs.
+func newAdminServer(reg *prometheus.Registry, healthy func() error, cost func() traffic.Report, store adminStore) *adminServer {
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(reg, promhttp.HandlerOpts{Registry: reg}))
 	// The process is alive as long as it answers; whether it can serve is
@@ -53,6 +54,7 @@ func newAdminServer(reg *prometheus.Registry, healthy func() error, store adminS
 		leases, err := store.Leases(ctx, metadata.LeaseFilter{Topic: q.Get("topic"), AgentID: q.Get("agent")})
 		return shownLeases(leases), err
 	}))
+	mux.HandleFunc("GET "+costPath, answerJSON(func(context.Context, url.Values) (traffic.Report, error) { return cost(), nil }))
 	// Without cmdline: flags may hold secrets.
 	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
 	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)

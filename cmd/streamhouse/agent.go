@@ -112,6 +112,7 @@ type service struct {
 	level    *slog.LevelVar // of log
 
 	kafka, admin net.Listener
+	peers        net.Listener // nil if it is off
 	store        metadata.Store
 	objects      driver.Store
 
@@ -136,22 +137,31 @@ func build(ctx context.Context, s *Settings, log *slog.Logger, level *slog.Level
 	if svc.admin, err = net.Listen("tcp", s.AdminAddress); err != nil {
 		return nil, fmt.Errorf("admin_address: %w: set admin_address to a free one", err)
 	}
+	if svc.peers, err = s.listenPeers(); err != nil {
+		return nil, err
+	}
 	host, port, err := s.advertised(svc.kafka.Addr())
 	if err != nil {
 		return nil, err
 	}
-	reg := newRegistry()
 	session := uuid.New()
+	cfg := s.nodeConfig(session, host, port)
+	if svc.peers != nil {
+		if cfg.Self.PeerAddress, err = s.advertisedPeer(svc.peers.Addr()); err != nil {
+			return nil, err
+		}
+	}
+	reg := newRegistry()
 	if err := svc.openStores(ctx, session, reg); err != nil {
 		return nil, err
 	}
-	svc.node, err = node.New(ctx, s.nodeConfig(session, host, port), node.Environment{
-		Listener: svc.kafka, Store: svc.store, Objects: svc.objects, Registry: reg, Log: log, Level: level,
+	svc.node, err = node.New(ctx, cfg, node.Environment{
+		Listener: svc.kafka, Peers: svc.peers, Store: svc.store, Objects: svc.objects, Registry: reg, Log: log, Level: level,
 	})
 	if err != nil {
 		return nil, err
 	}
-	svc.http = newAdminServer(reg, svc.node.HealthCheck, svc.node.Store)
+	svc.http = newAdminServer(reg, svc.node.HealthCheck, svc.node.Traffic.Report, svc.node.Store)
 	return svc, nil
 }
 
@@ -171,7 +181,7 @@ func newRegistry() *prometheus.Registry {
 func (svc *service) openStores(ctx context.Context, session uuid.UUID, reg prometheus.Registerer) error {
 	s := svc.settings
 	var err error
-	if svc.objects, err = driver.Open(s.ObjectURL); err != nil {
+	if svc.objects, err = driver.Open(s.clusterObjects()); err != nil {
 		return fmt.Errorf("object_url: %w", err)
 	}
 	if err := svc.objects.Check(ctx); err != nil {
@@ -214,10 +224,18 @@ func openMetadata(ctx context.Context, s *Settings, session uuid.UUID, reg prome
 	reg.MustRegister(changes)
 	if s.postgres() {
 		return opened(postgres.Open(ctx, s.MetadataURL, postgres.Options{
-			AgentID: s.AgentID, Session: session, Log: log, HistoryChanged: changes.Inc,
+			AgentID: s.AgentID, Session: session, AgentGroup: s.AgentGroup, Schema: s.schema(), Log: log, HistoryChanged: changes.Inc,
 		}))
 	}
-	return opened(sqlite.Open(ctx, s.MetadataURL))
+	store, err := sqlite.Open(ctx, s.metadataFile())
+	if err != nil {
+		return nil, err
+	}
+	own, err := store.ForAgentGroup(ctx, s.AgentGroup)
+	if err != nil {
+		return nil, errors.Join(err, store.Close())
+	}
+	return own, nil
 }
 
 // opened turns a store's nil into one of the interface's.
@@ -242,7 +260,7 @@ func (svc *service) run(ctx context.Context) error {
 
 // close closes what build opened.
 func (svc *service) close() {
-	for _, l := range []net.Listener{svc.kafka, svc.admin} {
+	for _, l := range []net.Listener{svc.kafka, svc.admin, svc.peers} {
 		if l != nil {
 			if err := l.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
 				svc.log.Warn("cannot close a listener", "error", err)
@@ -279,7 +297,7 @@ func (svc *service) closeStore(name string, store io.Closer) {
 func (svc *service) announce() {
 	self := svc.node.Agent.Self()
 	at := net.JoinHostPort(self.Host, fmt.Sprint(self.Port))
-	index, records := redact(svc.settings.MetadataURL), redact(svc.settings.ObjectURL)
+	index, records := svc.settings.metadataPlace(), redact(svc.settings.clusterObjects())
 	if svc.settings.Log.Format == "json" {
 		svc.log.Info("serving", "agent", self.ID, "node", self.NodeID, "version", version(), "kafka", svc.kafka.Addr().String(),
 			"advertised", at, "metadata", index, "records", records, "admin", svc.admin.Addr().String())
@@ -290,7 +308,7 @@ func (svc *service) announce() {
 	fmt.Fprintf(&b, "  Kafka     %s, advertised as %s\n", svc.kafka.Addr(), at)
 	fmt.Fprintf(&b, "  metadata  %s\n", index)
 	fmt.Fprintf(&b, "  records   %s\n", records)
-	fmt.Fprintf(&b, "  admin     http://%s/metrics, /healthz, /readyz, /agents, /leases, /debug/pprof/\n\n", svc.admin.Addr())
+	fmt.Fprintf(&b, "  admin     http://%s/metrics, /healthz, /readyz, /agents, /leases, /cost, /debug/pprof/\n\n", svc.admin.Addr())
 	fmt.Fprintf(&b, "  Try:  echo hello | kcat -b %s -P -t greetings\n", at)
 	fmt.Fprintf(&b, "        kcat -b %s -C -t greetings -e\n\n", at)
 	fmt.Fprint(os.Stderr, b.String())

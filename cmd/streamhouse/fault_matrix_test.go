@@ -17,11 +17,11 @@ type faultRig struct {
 	postgres    *testdb.PostgresServer // nil if the shared one is used
 	s3          *testdb.S3Server       // nil if the shared one is used
 	databaseURL string                 // of the shared one, not through the proxy
-	traffic
+	flow
 }
 
-// traffic is what writes to one topic.
-type traffic struct {
+// flow is what writes to one topic.
+type flow struct {
 	t       testing.TB
 	loaders []*loader
 }
@@ -35,7 +35,7 @@ func impatient(s *Settings) {
 }
 
 // progress waits until every loader has been acknowledged some more records.
-func (f *traffic) progress() {
+func (f *flow) progress() {
 	f.t.Helper()
 	const more = 2 * window
 	for i, l := range f.loaders {
@@ -48,7 +48,7 @@ func (f *traffic) progress() {
 }
 
 // refusals waits until every loader has been refused something more.
-func (f *traffic) refusals() {
+func (f *flow) refusals() {
 	f.t.Helper()
 	for _, l := range f.loaders {
 		want := l.refusals.Load() + 2*window
@@ -242,7 +242,7 @@ func (r *faultRig) run(t *testing.T, s stores, neverInline bool, fault func(*fau
 }
 
 // begin starts the loaders: two idempotent ones, and one that shares a partition.
-func (f *traffic) begin(t *testing.T, tp topic, agents func() []string) {
+func (f *flow) begin(t *testing.T, tp topic, agents func() []string) {
 	f.t = t
 	for _, l := range []struct {
 		partition  int32
@@ -254,7 +254,7 @@ func (f *traffic) begin(t *testing.T, tp topic, agents func() []string) {
 
 // drain ends the loaders, has both logs checked through an agent, and returns
 // the first one.
-func (f *traffic) drain(t *testing.T, tp topic, through *testAgent) []logged {
+func (f *flow) drain(t *testing.T, tp topic, through *testAgent) []logged {
 	t.Helper()
 	for i, l := range f.loaders {
 		l.finish()

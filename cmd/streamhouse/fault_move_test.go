@@ -11,7 +11,7 @@ import (
 
 // fleet are agents on shared stores that come and go under load.
 type fleet struct {
-	traffic
+	flow
 	stores stores
 	change func(*Settings)
 

@@ -81,7 +81,7 @@ func leasesCommand() *cobra.Command {
 	return cmd
 }
 
-const inspectLong = "The database is asked itself, whether agents run or not,\nand nothing is changed there. Settings are those of `streamhouse agent`; metadata_url or data_dir say where it is."
+const inspectLong = "The database is asked itself, whether agents run or not,\nand nothing is changed there. Settings are those of `streamhouse agent`; metadata_url or data_dir, and cluster, say where it is.\nAll agent groups are shown."
 
 // inspect opens the configured metadata store for reading and looks at it.
 func inspect(cmd *cobra.Command, look func(context.Context, metadata.Inspector) error) error {
@@ -107,13 +107,13 @@ func inspect(cmd *cobra.Command, look func(context.Context, metadata.Inspector) 
 // openInspector opens the metadata store for reading; done closes it.
 func openInspector(ctx context.Context, s *Settings) (_ metadata.Inspector, done func() error, err error) {
 	if s.postgres() {
-		i, err := postgres.Inspect(ctx, s.MetadataURL)
+		i, err := postgres.Inspect(ctx, s.MetadataURL, s.schema())
 		if err != nil {
 			return nil, nil, err
 		}
 		return i, i.Close, nil
 	}
-	i, err := sqlite.Inspect(ctx, s.MetadataURL)
+	i, err := sqlite.Inspect(ctx, s.metadataFile())
 	if err != nil {
 		return nil, nil, err
 	}
@@ -149,6 +149,7 @@ func shownAgents(sessions []metadata.AgentSession) []shownAgent {
 type shownLease struct {
 	Topic            string  `json:"topic"`
 	Partition        int32   `json:"partition"`
+	AgentGroup       string  `json:"agent_group"`
 	AgentID          string  `json:"agent_id"`
 	Epoch            int64   `json:"epoch"`
 	LeaderEpoch      int32   `json:"leader_epoch"`
@@ -160,7 +161,8 @@ func shownLeases(leases []metadata.HeldLease) []shownLease {
 	out := make([]shownLease, len(leases))
 	for i, l := range leases {
 		out[i] = shownLease{
-			Topic: l.Topic, Partition: l.Partition, AgentID: l.AgentID, Epoch: l.Epoch, LeaderEpoch: l.LeaderEpoch,
+			Topic: l.Topic, Partition: l.Partition, AgentGroup: l.Group,
+			AgentID: l.AgentID, Epoch: l.Epoch, LeaderEpoch: l.LeaderEpoch,
 			AgeSeconds: l.Age.Seconds(), ExpiresInSeconds: l.ExpiresIn.Seconds(),
 		}
 	}
@@ -185,14 +187,14 @@ func printAgents(w io.Writer, sessions []metadata.AgentSession) error {
 
 func printLeases(w io.Writer, leases []metadata.HeldLease) error {
 	out := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(out, "TOPIC\tPARTITION\tAGENT\tEPOCH\tLEADER-EPOCH\tAGE\tEXPIRES-IN")
+	fmt.Fprintln(out, "TOPIC\tPARTITION\tAGENT\tEPOCH\tLEADER-EPOCH\tAGE\tEXPIRES-IN\tGROUP")
 	for _, l := range leases {
 		topic := l.Topic
 		if metadata.IsShard(l.Key) {
 			topic = "(groups)" // no topic can be called that
 		}
-		fmt.Fprintf(out, "%s\t%d\t%s\t%d\t%d\t%s\t%s\n",
-			topic, l.Partition, l.AgentID, l.Epoch, l.LeaderEpoch, shortly(l.Age), shortly(l.ExpiresIn))
+		fmt.Fprintf(out, "%s\t%d\t%s\t%d\t%d\t%s\t%s\t%s\n",
+			topic, l.Partition, l.AgentID, l.Epoch, l.LeaderEpoch, shortly(l.Age), shortly(l.ExpiresIn), orDash(l.Group))
 	}
 	return out.Flush()
 }

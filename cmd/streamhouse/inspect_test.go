@@ -61,7 +61,8 @@ func TestInspectJSON(t *testing.T) {
 		}
 
 		ages := cmpopts.IgnoreFields(shownLease{}, "Epoch", "AgeSeconds", "ExpiresInSeconds")
-		first, second := shownLease{Topic: "first", AgentID: "one"}, shownLease{Topic: "second", AgentID: "one"}
+		first := shownLease{Topic: "first", AgentGroup: "blue", AgentID: "one"}
+		second := shownLease{Topic: "second", AgentGroup: "blue", AgentID: "one"}
 		for path, want := range map[string][]shownLease{
 			"/leases":                         {first, second},
 			"/leases?topic=first":             {first},

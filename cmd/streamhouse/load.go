@@ -52,10 +52,11 @@ type loaded struct {
 func load(flags *pflag.FlagSet, environ []string) (*loaded, error) {
 	l := &loaded{Settings: defaultSettings(), sources: map[string]string{}}
 	l.table = settingsTable(l.Settings)
-	known := make(map[string]bool, len(l.table))
+	known := make(map[string]bool, len(l.table)) // true is a tree
 	byEnv, byFlag := map[string]string{}, map[string]string{}
 	for _, s := range l.table {
-		known[s.key], byEnv[envName(s.key)], byFlag[flagName(s.key)] = true, s.key, s.key
+		byEnv[envName(s.key)], byFlag[flagName(s.key)] = s.key, s.key
+		_, known[s.key] = s.value.(tree)
 	}
 
 	name, _ := flags.GetString("config")
@@ -116,7 +117,8 @@ func checkEnvironment(environ []string, byEnv map[string]string) error {
 	return nil
 }
 
-// loadFile reads a file's settings, which lie below the root key.
+// loadFile reads a file's settings, which lie below the root key. known says of each
+// key whether its value may be a tree.
 func loadFile(name string, known map[string]bool) (*koanf.Koanf, error) {
 	k := koanf.New(".")
 	if err := k.Load(file.Provider(name), yaml.Parser()); err != nil {
@@ -127,13 +129,15 @@ func loadFile(name string, known map[string]bool) (*koanf.Koanf, error) {
 	}
 	for _, key := range k.Keys() {
 		inner, ok := strings.CutPrefix(key, rootKey+".")
+		_, is := known[inner]
+		trunk, _, _ := strings.Cut(inner, ".")
 		switch {
 		case key == rootKey && k.Get(key) == nil: // an empty root is no setting
 		case key == rootKey:
 			return nil, fmt.Errorf("configuration file %s: %q must hold settings, one a line", name, rootKey+":")
 		case !ok:
 			return nil, fmt.Errorf("configuration file %s: unknown key %q: settings lie below %q", name, key, rootKey+":")
-		case !known[inner]:
+		case !is && !known[trunk]:
 			return nil, fmt.Errorf("configuration file %s: unknown key %q%s", name, key, suggest(inner, known))
 		}
 	}
@@ -161,19 +165,26 @@ func (l *loaded) apply(layer *koanf.Koanf, source func(key string) string) error
 		if !layer.Exists(s.key) {
 			continue
 		}
-		var err error
-		switch v := layer.Get(s.key).(type) {
-		case nil:
-			err = errors.New("has no value: give it one, or leave the key out")
-		case []any, map[string]any, time.Time:
-			err = errors.New("must be one value; quote it if it is text")
-		default:
-			err = s.value.Set(fmt.Sprint(v))
-		}
-		if err != nil {
+		if err := set(s.value, layer.Get(s.key)); err != nil {
 			return fmt.Errorf("%s: %s: %w", source(s.key), s.key, err)
 		}
 		l.sources[s.key] = source(s.key)
 	}
 	return nil
+}
+
+// set sets a value to what a layer has of it.
+func set(v value, to any) error {
+	switch to := to.(type) {
+	case nil:
+		return errors.New("has no value: give it one, or leave the key out")
+	case map[string]any:
+		if t, ok := v.(tree); ok {
+			return t.SetTree(to)
+		}
+	case []any, time.Time:
+	default:
+		return v.Set(fmt.Sprint(to))
+	}
+	return errors.New("must be one value; quote it if it is text")
 }

@@ -22,6 +22,7 @@ import (
 // wire is one connection of a client that sends just what a test wants.
 type wire struct {
 	t    testing.TB
+	id   string // the client's
 	conn net.Conn
 	in   *bufio.Reader
 	sent []kmsg.Request // not answered yet
@@ -46,7 +47,7 @@ func tryDial(t testing.TB, addr string) (*wire, error) {
 	if err := conn.SetDeadline(time.Now().Add(testTimeout)); err != nil {
 		return nil, err
 	}
-	return &wire{t: t, conn: conn, in: bufio.NewReader(conn)}, nil
+	return &wire{t: t, id: "wire", conn: conn, in: bufio.NewReader(conn)}, nil
 }
 
 // write sends a request, whose version is set.
@@ -54,7 +55,7 @@ func (w *wire) write(req kmsg.Request) error { return w.writeAs(req, req.GetVers
 
 // writeAs is write with another version in the header.
 func (w *wire) writeAs(req kmsg.Request, version int16) error {
-	frame := kmsg.NewRequestFormatter(kmsg.FormatterClientID("wire")).AppendRequest(nil, req, w.next)
+	frame := kmsg.NewRequestFormatter(kmsg.FormatterClientID(w.id)).AppendRequest(nil, req, w.next)
 	binary.BigEndian.PutUint16(frame[6:], uint16(version))
 	w.next++
 	w.sent = append(w.sent, req)

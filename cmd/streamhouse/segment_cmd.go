@@ -55,6 +55,7 @@ func segmentCommand() *cobra.Command {
 	}
 	for _, c := range []*cobra.Command{dump, verify} {
 		c.Flags().String("object-url", "", "object store of the keys: s3://… or file://…")
+		c.Flags().String("cluster", "", "virtual cluster whose keys they are in that store")
 		cmd.AddCommand(c)
 	}
 	return cmd
@@ -64,9 +65,13 @@ func segmentCommand() *cobra.Command {
 // at; the errors are joined into one.
 func eachSegment(cmd *cobra.Command, names []string, look func(name string, r io.ReaderAt, size int64) error) error {
 	rawURL, _ := cmd.Flags().GetString("object-url")
+	cluster, _ := cmd.Flags().GetString("cluster")
+	if err := checkClusterName(cluster); err != nil {
+		return err
+	}
 	open := openFile
 	if rawURL != "" {
-		store, err := driver.Open(rawURL)
+		store, err := driver.Open(objectsOf(rawURL, cluster))
 		if err != nil {
 			return err
 		}

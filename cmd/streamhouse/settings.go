@@ -22,6 +22,8 @@ import (
 	"github.com/streamhouse/streamhouse/broker/ingest"
 	"github.com/streamhouse/streamhouse/broker/node"
 	"github.com/streamhouse/streamhouse/broker/peers"
+	"github.com/streamhouse/streamhouse/broker/traffic"
+	"github.com/streamhouse/streamhouse/broker/zone"
 	"github.com/streamhouse/streamhouse/lease"
 	"github.com/streamhouse/streamhouse/metadata"
 	"github.com/streamhouse/streamhouse/metadata/sqlite"
@@ -39,7 +41,9 @@ type Settings struct {
 	AdvertisedAddress string
 	AdminAddress      string
 	AvailabilityZone  string
+	Zones             zone.Map
 	AgentGroup        string
+	Cluster           string
 	MultiAgent        bool
 	DataDir           string
 	MetadataURL       string
@@ -50,9 +54,11 @@ type Settings struct {
 	ShutdownTimeout   time.Duration
 
 	Flush ingest.Config
+	Peer  PeerSettings
 	Cache CacheSettings
 	Kafka KafkaSettings
 	Log   LogSettings
+	Cost  traffic.Prices
 }
 
 // CacheSettings are those of the read path.
@@ -85,7 +91,7 @@ func defaultSettings() *Settings {
 	}
 	leases := lease.DefaultConfig()
 	flush := ingest.DefaultConfig()
-	flush.PutsPerSecond, flush.PutBurst, flush.InlineBytesPerSecond = 0, 0, 0 // resolveBudgets
+	flush.PutsPerSecond, flush.PutBurst, flush.InlineBytesPerSecond, flush.InlineMaxBytes = 0, 0, 0, -1 // resolveBudgets
 	return &Settings{
 		AgentID:           id,
 		Address:           "127.0.0.1:9092",
@@ -101,7 +107,8 @@ func defaultSettings() *Settings {
 			AutoCreateTopics: true, MaxRequestBytes: 100 << 20, MaxRequestMemory: 256 << 20, MaxConnections: 10_000,
 			Configs: map[string]string{},
 		},
-		Log: LogSettings{Level: "info", Format: "text"},
+		Log:  LogSettings{Level: "info", Format: "text"},
+		Cost: traffic.DefaultPrices(),
 	}
 }
 
@@ -119,9 +126,11 @@ func settingsTable(s *Settings) []setting {
 		{"agent_id", text(&s.AgentID), "Name of this agent, unique among those that share a metadata store, and the same after a restart: then the agent has its leases back at once. The default is the host's name."},
 		{"address", text(&s.Address), "Where the Kafka listener listens: host:port. An empty host is every interface."},
 		{"advertised_address", text(&s.AdvertisedAddress), "host:port that clients are told to connect to. The default is the address, with the host's name where that is every interface."},
-		{"admin_address", text(&s.AdminAddress), "Where /metrics, /healthz, /readyz, /agents, /leases and /debug/pprof listen. Keep it private."},
-		{"availability_zone", text(&s.AvailabilityZone), "Zone in which this agent runs; clients see it as the broker's rack."},
-		{"agent_group", text(&s.AgentGroup), "Group of agents to which this one belongs. It is registered with the agent; nothing depends on it yet."},
+		{"admin_address", text(&s.AdminAddress), "Where /metrics, /healthz, /readyz, /agents, /leases, /cost and /debug/pprof listen. Keep it private."},
+		{"availability_zone", text(&s.AvailabilityZone), "Zone in which this agent runs, and the broker's rack for clients. Those that are known to be of the same zone are told of its agents only, as long as there are any: by a tag in their client id (zone=us-east-1a, and the spellings of WarpStream and Inkless), by the subnets of zones, or by client.rack of consumers."},
+		{"zones", subnets(&s.Zones), "Subnets of clients by zone: zone=subnet,subnet;zone=subnet, or in the file a list below each zone. The smallest subnet that has a client's address says in which zone it is, unless its client id does."},
+		{"agent_group", text(&s.AgentGroup), "Group of agents to which this one belongs: it serves the topics of that group, and nothing of others is there. Up to 64 characters of a-z, A-Z, 0-9, '.', '_' and '-'. The default group has no name."},
+		{"cluster", text(&s.Cluster), clusterDoc},
 		{"multi_agent", boolean(&s.MultiAgent), "State that other agents share the stores, and refuse to start on stores that they cannot share: it takes PostgreSQL and S3."},
 		{"data_dir", text(&s.DataDir), "Folder of the embedded stores, used where metadata_url or object_url is not set."},
 		{"metadata_url", secretURL(&s.MetadataURL), "Metadata store: postgres://user:password@host/database, or sqlite:///path. The default is SQLite in data_dir. Parameters of libpq, such as sslmode, may follow a ?. PGPASSWORD and PGPASSFILE in the environment keep the password out."},
@@ -140,7 +149,7 @@ func settingsTable(s *Settings) []setting {
 		{"flush.commit_spacing", duration(&f.CommitSpacing), "Time from one commit to the next for each other agent that shares the metadata store, under steady load of many producers. It bounds what all agents together ask of the database: by default about 70 commits a second. An agent alone does not wait, nor does a producer that has nobody to wait for; 0 switches that off."},
 		{"flush.max_uploads", integer(&f.MaxUploads), "Uploads that run at a time."},
 		{"flush.upload_timeout", duration(&f.UploadTimeout), "The longest time of one upload, its retries included."},
-		{"flush.inline_max_bytes", size(&f.InlineMaxBytes), "The largest flush that is kept in the metadata store instead of an object; 0 switches that off."},
+		{"flush.inline_max_bytes", sizeOrAuto(&f.InlineMaxBytes), "The largest flush that is kept in the metadata store instead of an object; 0 switches that off. auto is 16 KiB, and 0 for an agent with an availability_zone on PostgreSQL, which may be in another zone."},
 		{"flush.inline_bytes_per_second", float(&f.InlineBytesPerSecond), "Budget of bytes kept in the metadata store, on average. While it lasts, small flushes are answered without an upload. 0 is what suits the store: 256 KiB for PostgreSQL, 16 MiB for SQLite."},
 		{"flush.inline_burst", float(&f.InlineBurst), "Bytes that may be kept there at once after a quiet time."},
 		{"flush.max_buffered_bytes", size(&f.MaxBufferedBytes), "Bytes of batches that may be buffered or on their way to the stores. More are refused with a retriable error."},
@@ -160,6 +169,8 @@ func settingsTable(s *Settings) []setting {
 		key := "kafka." + strings.ReplaceAll(d.Name, ".", "_")
 		table = append(table, setting{key, &kafkaConfig{d, s.Kafka.Configs}, d.Doc})
 	}
+	table = append(table, costSettings(s)...)
+	table = append(table, peerSettings(s)...)
 	return append(table, []setting{
 		{"log.level", choice(&s.Log.Level, "debug", "info", "warn", "error"), "Least level that is logged: debug, info, warn or error."},
 		{"log.format", choice(&s.Log.Format, "text", "json"), "Format of the log, on standard error: text or json."},
@@ -172,7 +183,7 @@ func (s *Settings) resolve() error {
 	if n := len(s.AgentID); n == 0 || n > segment.MaxAgentIDLength || !utf8.ValidString(s.AgentID) {
 		return fmt.Errorf("agent_id must be 1 to %d bytes of text", segment.MaxAgentIDLength)
 	}
-	for _, check := range []func() error{s.resolveStores, s.resolveBudgets, s.checkAddresses, s.checkTimes, s.checkLimits} {
+	for _, check := range []func() error{s.resolveStores, s.resolveBudgets, s.checkAddresses, s.resolvePeer, s.checkTimes, s.checkLimits, s.checkCluster, s.checkPrices, s.checkZones} {
 		if err := check(); err != nil {
 			return err
 		}
@@ -212,8 +223,9 @@ func (s *Settings) resolveStores() error {
 // PUT is billed, and bytes in a database that others share should be few; in a
 // folder and in a file of one's own neither costs anything but the disk's time.
 func (s *Settings) resolveBudgets() error {
-	local := ingest.Config{PutsPerSecond: 100, PutBurst: 200, InlineBytesPerSecond: 16 << 20}
-	puts, inline := ingest.DefaultConfig(), ingest.DefaultConfig()
+	standard := ingest.DefaultConfig()
+	local := ingest.Config{PutsPerSecond: 100, PutBurst: 200, InlineBytesPerSecond: 16 << 20, InlineMaxBytes: standard.InlineMaxBytes}
+	puts, inline := standard, standard
 	if strings.HasPrefix(s.ObjectURL, "file://") {
 		puts = local
 	}
@@ -224,6 +236,12 @@ func (s *Settings) resolveBudgets() error {
 	f.PutsPerSecond = cmp.Or(f.PutsPerSecond, puts.PutsPerSecond)
 	f.PutBurst = cmp.Or(f.PutBurst, puts.PutBurst)
 	f.InlineBytesPerSecond = cmp.Or(f.InlineBytesPerSecond, inline.InlineBytesPerSecond)
+	if f.InlineMaxBytes < 0 {
+		f.InlineMaxBytes = inline.InlineMaxBytes
+		if s.postgres() && s.AvailabilityZone != "" {
+			f.InlineMaxBytes = 0
+		}
+	}
 	return nil
 }
 
@@ -309,8 +327,8 @@ func (s *Settings) nodeConfig(session uuid.UUID, host string, port int32) node.C
 		Self:  metadata.Agent{ID: s.AgentID, Session: session, Host: host, Port: port, Zone: s.AvailabilityZone, Group: s.AgentGroup},
 		Lease: s.leaseConfig(), TopologyInterval: s.TopologyInterval, ShutdownTimeout: s.ShutdownTimeout,
 		Flush: s.Flush, Fetch: s.fetchConfig(debug.SetMemoryLimit(-1)), Objects: objstore.DefaultPolicy(),
-		Peers: peers.DefaultConfig(), Server: s.serverConfig(),
-		Configs: s.brokerConfigs(), LogDir: withoutQuery(s.ObjectURL),
+		Peers: peers.DefaultConfig(), RPC: s.rpcConfig(), Server: s.serverConfig(), Prices: s.prices(),
+		Zones: s.Zones, Configs: s.brokerConfigs(), LogDir: withoutQuery(s.clusterObjects()),
 	}
 }
 
@@ -345,16 +363,22 @@ func (s *Settings) advertised(listening net.Addr) (host string, port int32, err 
 	if s.AdvertisedAddress != "" {
 		return hostPort(s.AdvertisedAddress)
 	}
-	host, _, err = hostPort(s.Address)
-	if err != nil {
-		return "", 0, err
-	}
-	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
-		if host, err = os.Hostname(); err != nil {
-			return "", 0, fmt.Errorf("advertised_address must be set: %w", err)
-		}
+	if host, err = hostOf(s.Address); err != nil {
+		return "", 0, fmt.Errorf("advertised_address must be set: %w", err)
 	}
 	return host, int32(listening.(*net.TCPAddr).Port), nil
+}
+
+// hostOf is how others name the host that listens at an address.
+func hostOf(address string) (string, error) {
+	host, _, err := hostPort(address)
+	if err != nil {
+		return "", err
+	}
+	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
+		return os.Hostname()
+	}
+	return host, nil
 }
 
 func hostPort(address string) (host string, port int32, err error) {

@@ -24,6 +24,12 @@ type value interface {
 	Shown() string
 }
 
+// tree is a value that the file may write as a map.
+type tree interface {
+	value
+	SetTree(map[string]any) error
+}
+
 // bound is a value over a place, with how to parse and to print it.
 type bound[T any] struct {
 	place *T
@@ -75,6 +81,18 @@ func text(p *string) value {
 func secretURL(p *string) value {
 	v := text(p).(*bound[string])
 	v.kind, v.shown = kindURL, redact
+	return v
+}
+
+// secretText is a text that is not shown.
+func secretText(p *string) value {
+	v := text(p).(*bound[string])
+	v.shown = func(s string) string {
+		if s == "" {
+			return ""
+		}
+		return "xxxxx"
+	}
 	return v
 }
 
@@ -152,6 +170,29 @@ func size(p *int64) value {
 		}
 		return int64(v), nil
 	}, print: printSize}
+}
+
+// auto is how a size is written that follows from other settings: -1 until it is
+// resolved.
+const auto = "auto"
+
+// sizeOrAuto is a size that may be left to be resolved.
+func sizeOrAuto(p *int64) value {
+	v := size(p).(*bound[int64])
+	parse := v.parse
+	v.parse = func(s string) (int64, error) {
+		if s == auto {
+			return -1, nil
+		}
+		return parse(s)
+	}
+	v.print = func(n int64) string {
+		if n < 0 {
+			return auto
+		}
+		return printSize(n)
+	}
+	return v
 }
 
 // printSize prints a size exactly, in the largest unit that divides it.

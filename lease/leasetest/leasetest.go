@@ -15,18 +15,26 @@ import (
 	"github.com/streamhouse/streamhouse/lease"
 )
 
-// NewKeys makes n keys that the store knows and nobody ever led.
-type NewKeys func(t testing.TB, n int) []lease.Key
+// Setup is a store and what the suite needs besides. Agents that nobody registered are
+// of the default agent group.
+type Setup struct {
+	Store lease.Store
+	// NewKeys makes n keys of the default agent group that the store knows and nobody
+	// ever led.
+	NewKeys func(t testing.TB, n int) []lease.Key
+	// Strangers registers an agent of another agent group, and makes n such keys there.
+	Strangers func(t testing.TB, n int) (agent string, keys []lease.Key)
+}
 
 // Run runs the suite on a store that open opens on an empty database and closes
 // at the test's end.
-func Run(t *testing.T, open func(t testing.TB) (lease.Store, NewKeys)) {
-	store, newKeys := open(t)
+func Run(t *testing.T, open func(t testing.TB) Setup) {
+	setup := open(t)
 	for _, tc := range tests {
 		t.Run(tc.name, func(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 			defer cancel()
-			tc.run(&env{T: t, ctx: ctx, store: store, keys: func(n int) []lease.Key { return newKeys(t, n) }})
+			tc.run(&env{T: t, ctx: ctx, Setup: setup, store: setup.Store})
 		})
 	}
 }
@@ -45,10 +53,12 @@ const (
 
 type env struct {
 	*testing.T
-	ctx   context.Context
+	ctx context.Context
+	Setup
 	store lease.Store
-	keys  func(n int) []lease.Key
 }
+
+func (e *env) keys(n int) []lease.Key { return e.NewKeys(e, n) }
 
 // acquire asks for keys.
 func (e *env) acquire(agent string, ttl time.Duration, keys ...lease.Key) []lease.Result {
@@ -335,6 +345,39 @@ var tests = []test{
 		}
 		e.release("a", old)
 		e.refused(e.acquire("c", long, old.Key)[0], "b", 1)
+	}},
+	{"a key of another agent group is not there, whoever leads it", func(e *env) {
+		stranger, theirs := e.Strangers(e, 2)
+		led := e.granted(stranger, long, theirs[0])[0]
+		ks := e.keys(1)
+		r := e.acquire("a", long, theirs[0], ks[0], theirs[1])
+		if !errors.Is(r[0].Err, lease.ErrUnknownKey) || r[1].Err != nil || !errors.Is(r[2].Err, lease.ErrUnknownKey) {
+			e.Errorf("got %+v", r)
+		}
+		if r := e.acquire(stranger, long, ks...); !errors.Is(r[0].Err, lease.ErrUnknownKey) {
+			e.Errorf("got %+v", r)
+		}
+		if renewed := e.renew("a", long, led); len(renewed) != 0 {
+			e.Errorf("renewed %v", renewed)
+		}
+		e.release("a", led)
+		if given := e.handOver("a", lease.Move{Term: led, To: "a"}); len(given) != 0 {
+			e.Errorf("handed over %v", given)
+		}
+		if renewed := e.renew(stranger, long, led); len(renewed) != 1 {
+			e.Errorf("renewed %v", renewed)
+		}
+	}},
+	{"a successor of another agent group gets nothing, and the lease is free", func(e *env) {
+		stranger, _ := e.Strangers(e, 0)
+		terms := e.granted("a", long, e.keys(2)...)
+		given := e.handOver("a", lease.Move{Term: terms[0], To: stranger}, lease.Move{Term: terms[1], To: "b"})
+		if len(given) != 1 || given[0].Key != terms[1].Key {
+			e.Errorf("handed over %v", given)
+		}
+		if t := e.granted("c", long, terms[0].Key)[0]; t.LeaderEpoch != 1 {
+			e.Errorf("granted in leader epoch %d", t.LeaderEpoch)
+		}
 	}},
 	{"a thousand leases are one call each to acquire, to renew and to release", func(e *env) {
 		terms := e.granted("a", long, e.keys(1000)...)

@@ -22,7 +22,7 @@ type group struct {
 func (e *env) newGroup() group {
 	e.Helper()
 	name := "group-" + uuid.NewString()
-	k := metadata.GroupShard(name)
+	k := metadata.GroupShard(metadata.DefaultAgentGroup, name)
 	r := must(e.store.Acquire(e.ctx, e.agent, ttl, []lease.Key{k}))(e)[0]
 	e.ok(r.Err)
 	e.Cleanup(func() { // the next test leads the shard
@@ -175,7 +175,7 @@ var groupTests = []test{
 		var sibling, stranger group
 		for n := 0; sibling.name == "" || stranger.name == ""; n++ {
 			name := fmt.Sprintf("%s-%d", g.name, n)
-			if metadata.GroupShard(name) == g.shard.Key {
+			if metadata.GroupShard(metadata.DefaultAgentGroup, name) == g.shard.Key {
 				sibling.name = name
 			} else {
 				stranger.name = name

@@ -92,7 +92,7 @@ var inspectTests = []test{
 	}},
 	{"a coordinator's shard has no topic, and its number as the partition", func(e *env) {
 		agent := "agent-" + uuid.NewString()
-		terms := e.lead(agent, ttl, metadata.GroupShardKey(3))
+		terms := e.lead(agent, ttl, metadata.GroupShardKey(metadata.DefaultAgentGroup, 3))
 		got := must(e.store.Leases(e.ctx, metadata.LeaseFilter{AgentID: agent}))(e)
 		e.ok(e.store.Release(e.ctx, agent, terms))
 		e.equal("leases", len(got), 1)

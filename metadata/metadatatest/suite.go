@@ -71,12 +71,13 @@ type env struct {
 	store metadata.Store
 	exec  Exec
 	agent string // this test's own
+	group string // the store's agent group
 }
 
 func newEnv(t *testing.T, store metadata.Store, exec Exec) *env {
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute) // for a hang; a slow disk takes one
 	t.Cleanup(cancel)
-	return &env{T: t, ctx: ctx, store: store, exec: exec, agent: "agent-" + uuid.NewString()}
+	return &env{T: t, ctx: ctx, store: store, exec: exec, agent: "agent-" + uuid.NewString(), group: metadata.DefaultAgentGroup}
 }
 
 // ok ends the test if there is an error.

@@ -30,7 +30,7 @@ func listed(in *metadata.Topology, id string) *metadata.Agent {
 // newAgent is an agent that nobody has registered.
 func (e *env) newAgent() metadata.Agent {
 	return metadata.Agent{
-		ID: "agent-" + uuid.NewString(), Session: uuid.New(), Host: "10.1.2.3", Port: 9092, Zone: "us-east-1a", Group: "blue",
+		ID: "agent-" + uuid.NewString(), Session: uuid.New(), Host: "10.1.2.3", Port: 9092, Zone: "us-east-1a", Group: e.group,
 		PeerAddress: "10.1.2.3:9645",
 	}
 }
@@ -221,7 +221,7 @@ var topologyTests = []test{
 		v := must(e.store.Topology(e.ctx, 0))(e).Version
 		var shards []lease.Key
 		for n := range int32(metadata.GroupShards) {
-			shards = append(shards, metadata.GroupShardKey(n))
+			shards = append(shards, metadata.GroupShardKey(metadata.DefaultAgentGroup, n))
 		}
 		terms := e.lead(e.agent, ttl, shards...)
 		next := must(e.store.Topology(e.ctx, v))(e)

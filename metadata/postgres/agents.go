@@ -38,7 +38,7 @@ func (s *Store) Attend(ctx context.Context, agentID string, session uuid.UUID, s
 	if err != nil {
 		return lostPresence(ctx, err)
 	}
-	defer closePresence(conn)
+	defer closeConn(conn)
 	for _, stmt := range []sqlstore.Stmt{
 		// The connection is idle for all of its life. (A server before 14 has no such setting.)
 		{SQL: `SELECT set_config(name, '0', false) FROM pg_settings WHERE name = 'idle_session_timeout'`},
@@ -53,11 +53,11 @@ func (s *Store) Attend(ctx context.Context, agentID string, session uuid.UUID, s
 	err = run(ctx, conn, []sqlstore.Stmt{{
 		SQL: `WITH attended AS (
 				UPDATE agents SET attended_session = $2, heartbeat_at = greatest(` + dialect{}.Now() + `, challenged_at)
-				WHERE agent_id = $1 AND session = $2 RETURNING agent_id
+				WHERE agent_id = $1 AND session = $2 AND agent_group = $3 RETURNING agent_id
 			)
 			INSERT INTO attendances (agent_id, session, server) SELECT agent_id, $2, pg_postmaster_start_time() FROM attended
 			ON CONFLICT (agent_id) DO UPDATE SET session = excluded.session, server = excluded.server`,
-		Args:     []any{agentID, session[:]},
+		Args:     []any{agentID, session[:], s.agentGroup},
 		Affected: &registered,
 	}})
 	switch {
@@ -82,14 +82,14 @@ func (s *Store) presence(ctx context.Context) (*pgx.Conn, error) {
 		return nil, err
 	}
 	if err := s.common.AfterConnect(ctx, conn); err != nil {
-		closePresence(conn)
+		closeConn(conn)
 		return nil, err
 	}
 	return conn, nil
 }
 
-// closePresence says goodbye to the server, briefly: it notices anyway.
-func closePresence(conn *pgx.Conn) {
+// closeConn says goodbye to the server, briefly: it notices anyway.
+func closeConn(conn *pgx.Conn) {
 	ctx, cancel := context.WithTimeout(context.Background(), rollbackTimeout)
 	defer cancel()
 	_ = conn.Close(ctx)
@@ -109,9 +109,10 @@ func (s *Store) Challenge(ctx context.Context, agentID string, session uuid.UUID
 		SQL: `WITH challenged AS (
 				UPDATE agents SET challenged_at = greatest(` + dialect{}.Now() + `, heartbeat_at + 1)
 				WHERE agent_id = $1 AND session = $2 AND attended_session = $2 AND challenged_at <= heartbeat_at
+					AND agent_group = $4
 				RETURNING 1
 			) SELECT pg_notify($3, '') FROM challenged`,
-		Args: []any{agentID, session[:], challenges(session)},
+		Args: []any{agentID, session[:], challenges(session), s.agentGroup},
 	})
 }
 
@@ -119,8 +120,11 @@ func (s *Store) Challenge(ctx context.Context, agentID string, session uuid.UUID
 func (s *Store) Bury(ctx context.Context, agentID string, session uuid.UUID, patience time.Duration) (metadata.Burial, error) {
 	var burial metadata.Burial
 	err := call(ctx, s.leases, "bury agent", sqlstore.Stmt{
-		SQL:  `SELECT bury_agent($1, $2, $3, $4, $5)`,
-		Args: []any{agentID, session[:], presenceLock(session), applicationName(session, ""), patience.Milliseconds()},
+		SQL: fmt.Sprintf(`SELECT CASE WHEN EXISTS (SELECT FROM agents WHERE agent_id = $1 AND agent_group = $6)
+			THEN bury_agent($1, $2, $3, $4, $5) ELSE %d END`, int8(metadata.EndedBefore)),
+		Args: []any{
+			agentID, session[:], presenceLock(session), applicationName(session, ""), patience.Milliseconds(), s.agentGroup,
+		},
 		Each: func(row sqlstore.Row) error { return row.Scan(&burial) },
 	})
 	if err != nil {

@@ -137,7 +137,7 @@ func TestADeadAgentIsBuriedAtOnce(t *testing.T) {
 	if got := a.bury(t, by, 0); got != metadata.NotBuried {
 		t.Fatalf("alive, and buried: %s", got)
 	}
-	shards, err := by.Acquire(t.Context(), a.ID, time.Minute, []lease.Key{metadata.GroupShardKey(5)})
+	shards, err := by.Acquire(t.Context(), a.ID, time.Minute, []lease.Key{metadata.GroupShardKey(metadata.DefaultAgentGroup, 5)})
 	if err != nil {
 		t.Fatal(err)
 	}

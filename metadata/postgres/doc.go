@@ -18,6 +18,15 @@
 // timeline than the last one says so, loudly: what it has acknowledged may be gone
 // (history.go).
 //
+// # Clusters in one database
+//
+// A cluster that has a schema (Options.Schema) finds all that it uses there: its
+// tables, those of the migrations, and, since they resolve names when they are called,
+// what its functions use. What lies outside of schemas is by session: advisory locks,
+// channels and the names of connections are made of an agent's random id. Only the
+// locks of who makes a schema and of who migrates are everybody's, so that clusters of
+// a database do so one after the other.
+//
 // # Errors
 //
 // An error that the server reports for a statement means that its transaction was

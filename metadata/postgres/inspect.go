@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/jackc/pgx/v5"
+
 	"github.com/streamhouse/streamhouse/metadata"
 	"github.com/streamhouse/streamhouse/metadata/sqlstore"
 )
@@ -16,13 +18,15 @@ type Inspection struct {
 }
 
 // Inspect connects for reading only: the schema stays as it is, and any server
-// will do, a standby as well. The URL is as for Open.
-func Inspect(ctx context.Context, url string) (*Inspection, error) {
-	common, err := new(Options).parse(url)
+// will do, a standby as well. The URL is as for Open, the schema as in Options.
+func Inspect(ctx context.Context, url, schema string) (*Inspection, error) {
+	common, err := (&Options{Schema: schema}).parse(url)
 	if err != nil {
 		return nil, fmt.Errorf("inspect metadata store: %w", err)
 	}
-	common.AfterConnect = nil // which judges servers by what they would keep
+	common.AfterConnect = func(ctx context.Context, conn *pgx.Conn) error { // whatever the server would keep
+		return checkSchema(ctx, conn, schema)
+	}
 	pool, err := newPool(common, 1, map[string]string{
 		"application_name": "streamhouse/inspect", "default_transaction_read_only": "on",
 	})

@@ -14,7 +14,7 @@ import (
 // at one that has agents.
 func TestInspectChangesNothing(t *testing.T) {
 	e := &faultEnv{url: testdb.Postgres(t)}
-	i, err := postgres.Inspect(t.Context(), e.url)
+	i, err := postgres.Inspect(t.Context(), e.url, "")
 	if err != nil {
 		t.Fatal(err)
 	}

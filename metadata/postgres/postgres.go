@@ -21,6 +21,12 @@ type Options struct {
 	// AgentID and Session are part of the application_name of every session.
 	AgentID string
 	Session uuid.UUID
+	// AgentGroup is that of the agent. The store shows nothing of others.
+	AgentGroup string
+	// Schema is where the cluster's tables are, all of them; it is made if it is
+	// missing. "" is the first of the search path. Clusters in different schemas of a
+	// database have nothing in common.
+	Schema string
 
 	// CommitConns is how many commits run at once; 0 means 4. The commits of
 	// one partition wait for one another anyway.
@@ -50,28 +56,32 @@ const (
 	allowUnsafeParameter = "allow_unsafe"
 )
 
-// Store is the metadata in a PostgreSQL database. It is safe for concurrent use.
+// Store is the metadata in a PostgreSQL database, for one agent group. It is safe for
+// concurrent use.
 type Store struct {
 	*sqlstore.Store
 	commits, leases, others database
 	register                *sqlstore.Store // the register of agents, by the connections of leases
 	common                  *pgxpool.Config // of every connection
+	agentGroup              string
 }
 
 var _ metadata.Store = (*Store)(nil)
 
 // Open connects to the database, brings its schema up to date and returns the
-// store. The URL is any that libpq knows; tables are in the first schema of its
-// search path. A server that would not keep what it acknowledges is refused.
+// store. The URL is any that libpq knows. A server that would not keep what it acknowledges is refused.
 func Open(ctx context.Context, url string, o Options) (*Store, error) {
 	common, err := o.parse(url)
 	if err != nil {
 		return nil, fmt.Errorf("open metadata store: %w", err)
 	}
+	if err := o.createSchema(ctx, common); err != nil {
+		return nil, fmt.Errorf("open metadata store: %w", err)
+	}
 	if err := migrate(ctx, common); err != nil {
 		return nil, fmt.Errorf("open metadata store: %w", err)
 	}
-	s := &Store{common: common}
+	s := &Store{common: common, agentGroup: o.AgentGroup}
 	for _, p := range []struct {
 		db       *database
 		size     int32
@@ -85,7 +95,7 @@ func Open(ctx context.Context, url string, o Options) (*Store, error) {
 			return nil, errors.Join(fmt.Errorf("open metadata store: %w", err), s.Close())
 		}
 	}
-	if s.Store, err = sqlstore.New(ctx, s.others, dialect{}); err != nil {
+	if s.Store, err = sqlstore.New(ctx, s.others, dialect{}, o.AgentGroup); err != nil {
 		return nil, errors.Join(fmt.Errorf("open metadata store: %w", err), s.Close())
 	}
 	s.register = s.Store.On(s.leases)

@@ -20,10 +20,16 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 const agentID = "agent-1"
 
-// open opens a store on the database.
+// open opens a store on the database, of the default agent group.
 func open(t testing.TB, url string) *postgres.Store {
 	t.Helper()
-	store, err := postgres.Open(t.Context(), url, postgres.Options{AgentID: agentID, Session: uuid.New(), AllowUnsafe: true})
+	return openWith(t, url, postgres.Options{})
+}
+
+func openWith(t testing.TB, url string, o postgres.Options) *postgres.Store {
+	t.Helper()
+	o.AgentID, o.Session, o.AllowUnsafe = agentID, uuid.New(), true
+	store, err := postgres.Open(t.Context(), url, o)
 	if err != nil {
 		t.Fatal(err)
 	}

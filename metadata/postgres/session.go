@@ -70,15 +70,21 @@ func (o *Options) parse(url string) (*pgxpool.Config, error) {
 		}
 	}
 	params["application_name"] = applicationName(o.Session, o.AgentID)
+	if o.Schema != "" {
+		params["search_path"] = pgx.Identifier{o.Schema}.Sanitize()
+	}
 
 	dialer := &net.Dialer{KeepAliveConfig: keepAlive, Control: setUserTimeout}
 	cfg.ConnConfig.DialFunc = dialer.DialContext
 	if cfg.ConnConfig.ConnectTimeout == 0 {
 		cfg.ConnConfig.ConnectTimeout = connectTimeout
 	}
-	allowUnsafe, past := o.AllowUnsafe, o.history()
+	allowUnsafe, schema, past := o.AllowUnsafe, o.Schema, o.history()
 	cfg.AfterConnect = func(ctx context.Context, conn *pgx.Conn) error {
 		if err := checkServer(ctx, conn, allowUnsafe); err != nil {
+			return err
+		}
+		if err := checkSchema(ctx, conn, schema); err != nil {
 			return err
 		}
 		return past.check(ctx, conn)

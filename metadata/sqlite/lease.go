@@ -42,13 +42,15 @@ var (
 		FROM ` + inputKeys(4) + `
 		WHERE p.topic_id = i.topic_id AND p.partition = i.partition
 			AND (p.leader_agent_id IS NULL OR p.leader_agent_id = $1 OR p.lease_expires_at <= $2)
+			AND p.agent_group = ` + groupOf("$1") + `
 		RETURNING ` + termColumns
 	recordEpochs = `INSERT INTO leader_epochs (topic_id, partition, leader_epoch, start_offset, agent_id, since)
 		SELECT p.topic_id, p.partition, p.leader_epoch, p.high_watermark, p.leader_agent_id, $1
 		FROM ` + inputKeys(2) + ` JOIN partitions p ON p.topic_id = i.topic_id AND p.partition = i.partition
 		WHERE true ON CONFLICT (topic_id, partition, leader_epoch) DO NOTHING` // of one that was handed over
 	findHolders = `SELECT i.ord, p.leader_agent_id, p.leader_epoch, p.lease_expires_at
-		FROM ` + inputKeys(1) + ` JOIN partitions p ON p.topic_id = i.topic_id AND p.partition = i.partition`
+		FROM ` + inputKeys(2) + ` JOIN partitions p ON p.topic_id = i.topic_id AND p.partition = i.partition
+			AND p.agent_group = ` + groupOf("$1")
 	renewTerms = `UPDATE partitions AS p SET epoch = p.epoch + 1, lease_expires_at = ` + dialect{}.Now() + ` + $2
 		FROM ` + inputTerms(3) + ofTerms + ` RETURNING ` + termColumns
 	releaseTerms = `UPDATE partitions AS p SET leader_agent_id = NULL, lease_expires_at = 0, changed_version = ` + nextVersion + `
@@ -58,8 +60,15 @@ var (
 			lease_expires_at = $2, changed_version = ` + nextVersion + `
 		FROM ` + dialect{}.Input("i", 3, append(slices.Clone(sqlstore.TermColumns), sqlstore.Column{Name: "successor", Type: sqlstore.Text})...) +
 		ofTerms + ` AND NOT EXISTS (SELECT 1 FROM agents a WHERE a.agent_id = i.successor AND a.session IS NULL)
+			AND p.agent_group = ` + groupOf("i.successor") + `
 		RETURNING ` + termColumns
 )
+
+// groupOf is the agent group of an agent, whatever it believes. One that never
+// registered is of the default group.
+func groupOf(agent string) string {
+	return `coalesce((SELECT g.agent_group FROM agents g WHERE g.agent_id = ` + agent + `), '')`
+}
 
 // ofTerms selects the rows of the terms whose leadership goes on.
 const ofTerms = ` WHERE p.topic_id = i.topic_id AND p.partition = i.partition AND p.leader_agent_id = $1 AND p.leader_epoch = i.leader_epoch`
@@ -93,7 +102,7 @@ func (s *Store) Acquire(ctx context.Context, agentID string, ttl time.Duration, 
 				refused = append(refused, i)
 			}
 		}
-		return c.explain(ctx, now, keys, refused, results)
+		return c.explain(ctx, agentID, now, keys, refused, results)
 	})
 	if err != nil {
 		return nil, err
@@ -124,7 +133,7 @@ func (c *conn) acquire(ctx context.Context, agentID string, now int64, ttl time.
 }
 
 // explain gives the keys that were refused their results: who holds them.
-func (c *conn) explain(ctx context.Context, now int64, keys []lease.Key, refused []int, results []lease.Result) error {
+func (c *conn) explain(ctx context.Context, agentID string, now int64, keys []lease.Key, refused []int, results []lease.Result) error {
 	if len(refused) == 0 {
 		return nil
 	}
@@ -135,7 +144,7 @@ func (c *conn) explain(ctx context.Context, now int64, keys []lease.Key, refused
 	}
 	return c.run(ctx, &sqlstore.Stmt{
 		SQL:  findHolders,
-		Args: keyArgs(asked),
+		Args: append([]any{agentID}, keyArgs(asked)...),
 		Each: func(r sqlstore.Row) error {
 			var (
 				ord     int
@@ -214,7 +223,7 @@ func (s *Store) HandOver(ctx context.Context, agentID string, ttl time.Duration,
 		}
 		return c.Run(ctx,
 			sqlstore.Stmt{SQL: recordEpochs, Args: append([]any{now}, keyArgs(keys)...)},
-			// What is left are terms of successors that have ended.
+			// What is left are terms of successors that have ended, or are of another group.
 			sqlstore.Stmt{SQL: releaseTerms, Args: append([]any{agentID}, termArgs(terms)...)},
 			sqlstore.Stmt{SQL: bumpVersion})
 	})

@@ -32,7 +32,8 @@ const readers = 4
 // races with a checkpoint (its WAL-reset bug).
 var minVersion = [3]int{3, 51, 3}
 
-// Store is a metadata store in a file. It is safe for concurrent use.
+// Store is a metadata store in a file, for one agent group. It is safe for concurrent
+// use.
 type Store struct {
 	*sqlstore.Store
 	db    *database
@@ -41,9 +42,9 @@ type Store struct {
 
 var _ metadata.Store = (*Store)(nil)
 
-// Open opens the database at a path, which may have the form sqlite://path; it
-// makes the file, its folder and the schema where they are missing. ErrInUse
-// if another process has it.
+// Open opens the database at a path, which may have the form sqlite://path, for the
+// default agent group; it makes the file, its folder and the schema where they are
+// missing. ErrInUse if another process has it.
 func Open(ctx context.Context, path string) (_ *Store, err error) {
 	path = strings.TrimPrefix(path, Scheme)
 	defer func() {
@@ -67,6 +68,16 @@ func Open(ctx context.Context, path string) (_ *Store, err error) {
 	}
 	s.close = sync.OnceValue(func() error { return errors.Join(s.db.close(), lock.Close()) })
 	return s, nil
+}
+
+// ForAgentGroup returns the store of an agent group in the same file. Close of either
+// closes both.
+func (s *Store) ForAgentGroup(ctx context.Context, agentGroup string) (*Store, error) {
+	shared, err := sqlstore.New(ctx, s.db, dialect{}, agentGroup)
+	if err != nil {
+		return nil, err
+	}
+	return &Store{Store: shared, db: s.db, close: s.close}, nil
 }
 
 // lockFile takes the lock that keeps other processes out. The system gives it
@@ -126,7 +137,7 @@ func prepare(ctx context.Context, db *sql.DB) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	shared, err := sqlstore.New(ctx, d, dialect{})
+	shared, err := sqlstore.New(ctx, d, dialect{}, metadata.DefaultAgentGroup)
 	if err != nil {
 		return nil, errors.Join(err, d.close())
 	}

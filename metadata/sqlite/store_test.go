@@ -79,10 +79,38 @@ func TestStore(t *testing.T) {
 	}
 }
 
-func TestLeases(t *testing.T) {
-	leasetest.Run(t, func(t testing.TB) (lease.Store, leasetest.NewKeys) {
+func TestAgentGroups(t *testing.T) {
+	metadatatest.RunAgentGroups(t, func(t testing.TB) (metadatatest.OpenGroup, metadatatest.Exec) {
 		s := openNew(t)
-		return s, func(t testing.TB, n int) []lease.Key { return newKeys(t, s, n) }
+		return func(t testing.TB, agentGroup string) metadata.Store { return s.of(t, agentGroup) }, s.exec
+	})
+}
+
+// of is the store of an agent group in the same file.
+func (s *Store) of(t testing.TB, agentGroup string) *Store {
+	t.Helper()
+	of, err := s.ForAgentGroup(t.Context(), agentGroup)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return of
+}
+
+func TestLeases(t *testing.T) {
+	leasetest.Run(t, func(t testing.TB) leasetest.Setup {
+		s := openNew(t)
+		return leasetest.Setup{
+			Store:   s,
+			NewKeys: func(t testing.TB, n int) []lease.Key { return newKeys(t, s, n) },
+			Strangers: func(t testing.TB, n int) (string, []lease.Key) {
+				others := s.of(t, "others")
+				a := metadata.Agent{ID: uuid.NewString(), Session: uuid.New(), Group: "others"}
+				if _, err := others.Register(t.Context(), a); err != nil {
+					t.Fatal(err)
+				}
+				return a.ID, newKeys(t, others, n)
+			},
+		}
 	})
 }
 

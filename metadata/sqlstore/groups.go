@@ -2,7 +2,9 @@ package sqlstore
 
 import (
 	"context"
+	"encoding/binary"
 	"fmt"
+	"math"
 	"time"
 
 	"github.com/streamhouse/streamhouse/lease"
@@ -13,17 +15,20 @@ import (
 // shard's row if the agent leads it, and holds off a take-over until the
 // transaction's end; each of the others looks again, under the lock.
 const shardLed = `SELECT 1 FROM partitions p
-	WHERE p.topic_id = $1 AND p.partition = $2 AND p.leader_agent_id = $3 AND p.leader_epoch = $4`
+	WHERE p.topic_id = $1 AND p.partition = $2 AND p.leader_agent_id = $3 AND p.leader_epoch = $4 AND p.agent_group = $5`
+
+// fenceArgs is how many arguments shardLed has.
+const fenceArgs = 5
 
 // WriteGroups implements metadata.Groups.
 func (s *Store) WriteGroups(ctx context.Context, agentID string, shard lease.Term, w *metadata.GroupWrite) error {
-	fence := []any{shard.TopicID[:], shard.Partition, agentID, shard.LeaderEpoch}
+	fence := []any{shard.TopicID[:], shard.Partition, agentID, shard.LeaderEpoch, s.group}
 	led := false
 	stmts := []Stmt{{
 		SQL: shardLed + ` ` + s.d.ForUpdate(), Args: fence,
 		Each: func(Row) error { led = true; return nil },
 	}}
-	fence = fence[:4:4]
+	fence = fence[:fenceArgs:fenceArgs]
 	if len(w.Delete) > 0 {
 		stmts = append(stmts, s.deleteGroups("group_offsets", fence, w.Delete), s.deleteGroups("groups", fence, w.Delete))
 	}
@@ -49,9 +54,9 @@ func (s *Store) WriteGroups(ctx context.Context, agentID string, shard lease.Ter
 func (s *Store) deleteGroups(table string, fence []any, groups []string) Stmt {
 	return Stmt{
 		SQL: `DELETE FROM ` + table + ` WHERE group_id IN (
-				SELECT i.group_id FROM ` + s.d.Input("i", 5, Column{"group_id", Text}) + `)
+				SELECT i.group_id FROM ` + s.d.Input("i", fenceArgs+1, Column{"group_id", Text}) + `)
 			AND EXISTS (` + shardLed + `)`,
-		Args: s.args(fence, groups),
+		Args: s.args(fence, s.scopedAll(groups)),
 	}
 }
 
@@ -62,14 +67,14 @@ func (s *Store) deleteOffsets(fence []any, deletes []metadata.OffsetDelete) Stmt
 	)
 	for _, d := range deletes {
 		for _, k := range d.Keys {
-			groups, keys = append(groups, d.Group), append(keys, k)
+			groups, keys = append(groups, s.scoped(d.Group)), append(keys, k)
 		}
 	}
 	topics, partitions := SplitKeys(keys, func(k lease.Key) lease.Key { return k })
 	return Stmt{
 		SQL: `DELETE FROM group_offsets WHERE (group_id, topic_id, partition) IN (
 				SELECT i.group_id, i.topic_id, i.partition
-				FROM ` + s.d.Input("i", 5, Column{"group_id", Text}, Column{"topic_id", Bytes}, Column{"partition", Int32}) + `)
+				FROM ` + s.d.Input("i", fenceArgs+1, Column{"group_id", Text}, Column{"topic_id", Bytes}, Column{"partition", Int32}) + `)
 			AND EXISTS (` + shardLed + `)`,
 		Args: s.args(fence, groups, topics, partitions),
 	}
@@ -77,13 +82,14 @@ func (s *Store) deleteOffsets(fence []any, deletes []metadata.OffsetDelete) Stmt
 
 func (s *Store) commitOffsets(fence []any, commits []metadata.OffsetCommit) Stmt {
 	in := lastPositions(commits)
+	in.groups = s.scopedAll(in.groups)
 	return Stmt{
 		SQL: `INSERT INTO group_offsets
 				(group_id, topic_id, partition, committed_offset, leader_epoch, metadata, committed_at)
 			SELECT i.group_id, i.topic_id, i.partition, i.committed_offset, i.leader_epoch, i.metadata, ` + s.d.Now() + `
-			FROM ` + s.d.Input("i", 5, Column{"group_id", Text}, Column{"topic_id", Bytes}, Column{"partition", Int32},
+			FROM ` + s.d.Input("i", fenceArgs+1, Column{"group_id", Text}, Column{"topic_id", Bytes}, Column{"partition", Int32},
 			Column{"committed_offset", Int64}, Column{"leader_epoch", Int32}, Column{"metadata", Bytes}) + `
-			JOIN partitions t ON t.topic_id = i.topic_id AND t.partition = i.partition
+			JOIN partitions t ON t.topic_id = i.topic_id AND t.partition = i.partition AND t.agent_group = $5
 			WHERE EXISTS (` + shardLed + `)
 			ON CONFLICT (group_id, topic_id, partition) DO UPDATE SET
 				committed_offset = excluded.committed_offset, leader_epoch = excluded.leader_epoch,
@@ -95,17 +101,29 @@ func (s *Store) commitOffsets(fence []any, commits []metadata.OffsetCommit) Stmt
 func (s *Store) saveGroups(fence []any, records []metadata.GroupRecord) Stmt {
 	groups, texts := make([]string, len(records)), make([]string, len(records))
 	for i, r := range records {
-		groups[i], texts[i] = r.Group, r.Record
+		groups[i], texts[i] = s.scoped(r.Group), r.Record
 	}
 	return Stmt{
 		SQL: `INSERT INTO groups (group_id, shard, record, updated_at)
-			SELECT i.group_id, CAST($2 AS INTEGER), i.record, ` + s.d.Now() + `
-			FROM ` + s.d.Input("i", 5, Column{"group_id", Text}, Column{"record", Text}) + `
+			SELECT i.group_id, CAST($2 AS INTEGER)` + fmt.Sprintf(" + %d", s.firstShard()) + `, i.record, ` + s.d.Now() + `
+			FROM ` + s.d.Input("i", fenceArgs+1, Column{"group_id", Text}, Column{"record", Text}) + `
 			WHERE EXISTS (` + shardLed + `)
 			ON CONFLICT (group_id) DO UPDATE SET
 				shard = excluded.shard, record = excluded.record, updated_at = excluded.updated_at`,
 		Args: s.args(fence, groups, texts),
 	}
+}
+
+// firstShard is the number by which rows of groups know the first shard of the agent
+// group, so that loading a shard leaves out those of others; but for a few, since the
+// numbers of two agent groups may be the same.
+func (s *Store) firstShard() int32 {
+	if s.group == metadata.DefaultAgentGroup {
+		return 0
+	}
+	topic := metadata.GroupShardKey(s.group, 0).TopicID
+	const most = math.MaxInt32 / metadata.GroupShards
+	return int32(1+binary.BigEndian.Uint64(topic[8:])%(most-1)) * metadata.GroupShards
 }
 
 // LoadGroups implements metadata.Groups. Rows that are older than the table don't
@@ -114,16 +132,19 @@ func (s *Store) LoadGroups(ctx context.Context, shard lease.Key) ([]metadata.Sto
 	var groups []metadata.StoredGroup
 	err := s.read(ctx, "load groups", Stmt{
 		SQL:  `SELECT group_id, record, ` + s.d.Now() + ` - updated_at FROM groups WHERE shard IN ($1, -1) ORDER BY group_id`,
-		Args: []any{shard.Partition},
+		Args: []any{s.firstShard() + shard.Partition},
 		Each: func(r Row) error {
 			var (
 				g   metadata.StoredGroup
+				key string
 				age int64
 			)
-			if err := r.Scan(&g.Group, &g.Record, &age); err != nil {
+			if err := r.Scan(&key, &g.Record, &age); err != nil {
 				return err
 			}
-			if metadata.GroupShard(g.Group) == shard {
+			name, own := s.unscoped(key)
+			if own && metadata.GroupShard(s.group, name) == shard {
+				g.Group = name
 				g.Age = time.Duration(age) * time.Millisecond
 				groups = append(groups, g)
 			}
@@ -145,10 +166,10 @@ func (s *Store) FetchOffsets(ctx context.Context, groups []string) ([][]metadata
 	results := make([][]metadata.CommittedOffset, len(groups))
 	err := s.read(ctx, "fetch offsets", Stmt{
 		SQL: `SELECT i.ord, g.topic_id, g.partition, g.committed_offset, g.leader_epoch, g.metadata
-			FROM ` + s.d.Input("i", 1, Column{"group_id", Text}) + ` JOIN group_offsets g ON g.group_id = i.group_id
-			JOIN partitions p ON p.topic_id = g.topic_id AND p.partition = g.partition
+			FROM ` + s.d.Input("i", 2, Column{"group_id", Text}) + ` JOIN group_offsets g ON g.group_id = i.group_id
+			JOIN partitions p ON p.topic_id = g.topic_id AND p.partition = g.partition AND p.agent_group = $1
 			ORDER BY i.ord, g.topic_id, g.partition`,
-		Args: s.args(nil, groups),
+		Args: s.args([]any{s.group}, s.scopedAll(groups)),
 		Each: func(r Row) error {
 			var (
 				ord   int64
@@ -176,15 +197,15 @@ func (s *Store) OldOffsets(ctx context.Context, groups []string, age time.Durati
 		return nil, nil
 	}
 	results := make([]metadata.OldOffsets, len(groups))
-	offsets := ` FROM ` + s.d.Input("i", 1, Column{"group_id", Text}) + `
+	offsets := ` FROM ` + s.d.Input("i", 2, Column{"group_id", Text}) + `
 		JOIN group_offsets o ON o.group_id = i.group_id
-		LEFT JOIN partitions p ON p.topic_id = o.topic_id AND p.partition = o.partition`
-	old := s.args(nil, groups)
-	old = append(old, age.Milliseconds())
+		LEFT JOIN partitions p ON p.topic_id = o.topic_id AND p.partition = o.partition AND p.agent_group = $1`
+	args := s.args([]any{s.group}, s.scopedAll(groups))
+	old := append(args[:len(args):len(args)], age.Milliseconds())
 	err := s.read(ctx, "old offsets",
 		Stmt{
 			SQL:  `SELECT i.ord, count(p.partition)` + offsets + ` GROUP BY i.ord`,
-			Args: s.args(nil, groups),
+			Args: args,
 			Each: func(r Row) error {
 				var ord, total int64
 				if err := r.Scan(&ord, &total); err != nil {
@@ -196,7 +217,7 @@ func (s *Store) OldOffsets(ctx context.Context, groups []string, age time.Durati
 		},
 		Stmt{
 			SQL: `SELECT i.ord, o.topic_id, o.partition, coalesce(t.name, ''), p.partition IS NULL` + offsets + `
-				LEFT JOIN topics t ON t.topic_id = o.topic_id
+				LEFT JOIN topics t ON t.topic_id = p.topic_id
 				WHERE p.partition IS NULL OR o.committed_at <= ` + s.d.Now() + fmt.Sprintf(` - CAST($%d AS BIGINT)`, len(old)) + `
 				ORDER BY i.ord, o.topic_id, o.partition`,
 			Args: old,

@@ -24,8 +24,8 @@ func (s *Store) DeleteRecords(ctx context.Context, key lease.Key, offset int64) 
 			Stmt{SQL: `INSERT INTO purges (topic_id, partition) VALUES ($1, $2) ` + lockPurge, Args: of},
 			Stmt{
 				SQL: `SELECT log_start_offset, high_watermark FROM partitions
-					WHERE topic_id = $1 AND partition = $2 ` + s.d.ForUpdate(),
-				Args: of,
+					WHERE topic_id = $1 AND partition = $2 AND agent_group = $3 ` + s.d.ForUpdate(),
+				Args: append(of[:2:2], s.group),
 				Each: func(r Row) error { return r.Scan(&logStart, &high) },
 			})
 		to := offset
@@ -67,9 +67,9 @@ func (s *Store) LogSizes(ctx context.Context, topics []uuid.UUID) (map[lease.Key
 		SQL: `SELECT p.topic_id, p.partition, CAST(coalesce((
 				SELECT sum(e.length) FROM extents e
 				WHERE e.topic_id = p.topic_id AND e.partition = p.partition AND ` + alive("e") + `), 0) AS BIGINT)
-			FROM ` + s.d.Input("i", 1, Column{"topic_id", Bytes}) + `
-			JOIN partitions p ON p.topic_id = i.topic_id`,
-		Args: s.args(nil, ids),
+			FROM ` + s.d.Input("i", 2, Column{"topic_id", Bytes}) + `
+			JOIN partitions p ON p.topic_id = i.topic_id AND p.agent_group = $1`,
+		Args: s.args([]any{s.group}, ids),
 		Each: func(r Row) error {
 			var (
 				k    lease.Key
@@ -107,13 +107,13 @@ func (s *Store) AllocateProducerIDs(ctx context.Context, count int64) (first int
 // ActiveProducers implements metadata.Producers.
 func (s *Store) ActiveProducers(ctx context.Context, keys []lease.Key) ([][]metadata.ActiveProducer, error) {
 	topics, partitions := SplitKeys(keys, func(k lease.Key) lease.Key { return k })
-	input, args := s.d.Input("i", 1, KeyColumns...), s.args(nil, topics, partitions)
+	input, args := s.d.Input("i", 2, KeyColumns...), s.args([]any{s.group}, topics, partitions)
 	sequence, into := s.d.NewestSequence()
 	active := make([][]metadata.ActiveProducer, len(keys))
 	err := s.read(ctx, "active producers",
 		Stmt{
 			SQL: `SELECT i.ord FROM ` + input + `
-				JOIN partitions t ON t.topic_id = i.topic_id AND t.partition = i.partition`,
+				JOIN partitions t ON t.topic_id = i.topic_id AND t.partition = i.partition AND t.agent_group = $1`,
 			Args: args,
 			Each: func(r Row) error {
 				var ord int64
@@ -124,6 +124,7 @@ func (s *Store) ActiveProducers(ctx context.Context, keys []lease.Key) ([][]meta
 		},
 		Stmt{
 			SQL: `SELECT i.ord, p.producer_id, p.producer_epoch, p.updated_at, ` + sequence + ` FROM ` + input + `
+				JOIN partitions t ON t.topic_id = i.topic_id AND t.partition = i.partition AND t.agent_group = $1
 				JOIN producers p ON p.topic_id = i.topic_id AND p.partition = i.partition
 				WHERE p.updated_at > ` + s.d.Now() + fmt.Sprintf(" - %d", metadata.ProducerExpiry.Milliseconds()) + `
 				ORDER BY i.ord, p.producer_id`,

@@ -63,13 +63,14 @@ func (s *Store) Read(ctx context.Context, reqs []metadata.ReadRequest) ([]metada
 		offsets[i], maxBytes[i] = reqs[i].Offset, reqs[i].MaxBytes
 	}
 	results := make([]metadata.ReadResult, len(reqs))
-	input := s.d.Input("i", 1, append(KeyColumns[:2:2], Column{"from_offset", Int64}, Column{"max_bytes", Int64})...)
+	input := s.d.Input("i", 2, append(KeyColumns[:2:2], Column{"from_offset", Int64}, Column{"max_bytes", Int64})...)
 	err := s.read(ctx, "read", Stmt{
 		SQL: `WITH RECURSIVE
 			p AS (
 				SELECT i.ord, i.topic_id, i.partition, i.from_offset, i.max_bytes,
 					p.log_start_offset, p.high_watermark, p.leader_epoch, p.leader_agent_id
-				FROM ` + input + ` LEFT JOIN partitions p ON p.topic_id = i.topic_id AND p.partition = i.partition
+				FROM ` + input + ` LEFT JOIN partitions p
+					ON p.topic_id = i.topic_id AND p.partition = i.partition AND p.agent_group = $1
 			),
 			e AS (
 				SELECT p.ord, p.max_bytes - e.length AS budget, e.*
@@ -85,7 +86,7 @@ func (s *Store) Read(ctx context.Context, reqs []metadata.ReadRequest) ([]metada
 			SELECT p.ord, ` + watermarkColumns + `, ` + extentColumns + `
 			FROM p LEFT JOIN e ON e.ord = p.ord LEFT JOIN objects o ON o.object_id = e.object_id
 			ORDER BY p.ord, e.base_offset`,
-		Args: s.args(nil, topics, partitions, offsets, maxBytes),
+		Args: s.args([]any{s.group}, topics, partitions, offsets, maxBytes),
 		Each: func(r Row) error {
 			var (
 				ord int64
@@ -125,9 +126,9 @@ func (s *Store) Watermarks(ctx context.Context, keys []lease.Key) ([]*metadata.W
 	results := make([]*metadata.Watermarks, len(keys))
 	err := s.read(ctx, "watermarks", Stmt{
 		SQL: `SELECT i.ord, ` + watermarkColumns + `
-			FROM ` + s.d.Input("i", 1, KeyColumns...) + `
-			JOIN partitions p ON p.topic_id = i.topic_id AND p.partition = i.partition`,
-		Args: s.args(nil, topics, partitions),
+			FROM ` + s.d.Input("i", 2, KeyColumns...) + `
+			JOIN partitions p ON p.topic_id = i.topic_id AND p.partition = i.partition AND p.agent_group = $1`,
+		Args: s.args([]any{s.group}, topics, partitions),
 		Each: func(r Row) error {
 			var (
 				ord int64
@@ -164,15 +165,15 @@ func (s *Store) FindTimestamp(ctx context.Context, reqs []metadata.TimestampRequ
 	within := ` FROM extents x WHERE x.topic_id = p.topic_id AND x.partition = p.partition AND ` + alive("x")
 	err := s.read(ctx, "find timestamp", Stmt{
 		SQL: `SELECT i.ord, ` + watermarkColumns + `, ` + extentColumns + `
-			FROM ` + s.d.Input("i", 2, append(KeyColumns[:2:2], Column{"stamp", Int64})...) + `
-			JOIN partitions p ON p.topic_id = i.topic_id AND p.partition = i.partition
+			FROM ` + s.d.Input("i", 3, append(KeyColumns[:2:2], Column{"stamp", Int64})...) + `
+			JOIN partitions p ON p.topic_id = i.topic_id AND p.partition = i.partition AND p.agent_group = $2
 			LEFT JOIN extents e ON e.topic_id = p.topic_id AND e.partition = p.partition AND e.base_offset =
 				CASE i.stamp WHEN $1
 				THEN (SELECT x.base_offset` + within + ` ORDER BY x.max_timestamp DESC, x.base_offset LIMIT 1)
 				ELSE (SELECT x.base_offset` + within + ` AND x.max_timestamp >= i.stamp ORDER BY x.base_offset LIMIT 1)
 				END
 			LEFT JOIN objects o ON o.object_id = e.object_id`,
-		Args: s.args([]any{int64(metadata.MaxTimestamp)}, topics, partitions, stamps),
+		Args: s.args([]any{int64(metadata.MaxTimestamp), s.group}, topics, partitions, stamps),
 		Each: func(r Row) error {
 			var (
 				ord int64
@@ -214,9 +215,9 @@ func (s *Store) EpochEnds(ctx context.Context, reqs []metadata.EpochRequest) ([]
 		SQL: `SELECT i.ord, p.leader_epoch,
 				coalesce((SELECT max(l.leader_epoch)` + began + `<= i.leader_epoch), -1),
 				coalesce((SELECT l.start_offset` + began + `> i.leader_epoch ORDER BY l.leader_epoch LIMIT 1), p.high_watermark)
-			FROM ` + s.d.Input("i", 1, append(KeyColumns[:2:2], Column{"leader_epoch", Int32})...) + `
-			JOIN partitions p ON p.topic_id = i.topic_id AND p.partition = i.partition`,
-		Args: s.args(nil, topics, partitions, epochs),
+			FROM ` + s.d.Input("i", 2, append(KeyColumns[:2:2], Column{"leader_epoch", Int32})...) + `
+			JOIN partitions p ON p.topic_id = i.topic_id AND p.partition = i.partition AND p.agent_group = $1`,
+		Args: s.args([]any{s.group}, topics, partitions, epochs),
 		Each: func(r Row) error {
 			var (
 				ord int64

@@ -14,29 +14,34 @@ import (
 	"github.com/streamhouse/streamhouse/metadata"
 )
 
-// Store is the shared part of a SQL store. It holds no state but its database.
+// Store is the shared part of a SQL store, for one agent group. It holds no state but
+// its database.
 type Store struct {
-	db DB
-	d  Dialect
+	db    DB
+	d     Dialect
+	group string
 }
 
 // New returns the shared part of a store on a database whose schema is up to
-// date. It makes the rows that every cluster has, if they are not there yet;
-// agents that start together may all do so.
-func New(ctx context.Context, db DB, d Dialect) (*Store, error) {
-	s := &Store{db, d}
+// date. It makes the rows that every cluster and every agent group has, if they are
+// not there yet; agents that start together may all do so.
+func New(ctx context.Context, db DB, d Dialect, agentGroup string) (*Store, error) {
+	if !metadata.LegalAgentGroup(agentGroup) {
+		return nil, illegalAgentGroup(agentGroup)
+	}
+	s := &Store{db, d, agentGroup}
 	shards := make([]int32, metadata.GroupShards)
 	for n := range shards {
 		shards[n] = int32(n)
 	}
-	shardTopic := metadata.GroupShardKey(0).TopicID
+	shardTopic := metadata.GroupShardKey(agentGroup, 0).TopicID
 	err := s.write(ctx, "initialize",
 		Stmt{SQL: `INSERT INTO cluster (cluster_id) VALUES ($1) ON CONFLICT DO NOTHING`, Args: []any{newClusterID()}},
 		Stmt{
-			SQL: `INSERT INTO partitions (topic_id, partition, changed_version)
-				SELECT $1, i.partition, 1 FROM ` + d.Input("i", 2, Column{"partition", Int32}) + `
+			SQL: `INSERT INTO partitions (topic_id, partition, changed_version, agent_group)
+				SELECT $1, i.partition, 1, $2 FROM ` + d.Input("i", 3, Column{"partition", Int32}) + `
 				WHERE true ON CONFLICT DO NOTHING`,
-			Args: s.args([]any{shardTopic[:]}, shards),
+			Args: s.args([]any{shardTopic[:], agentGroup}, shards),
 		})
 	if err != nil {
 		return nil, err
@@ -45,7 +50,12 @@ func New(ctx context.Context, db DB, d Dialect) (*Store, error) {
 }
 
 // On returns the store on other connections to the same database.
-func (s *Store) On(db DB) *Store { return &Store{db, s.d} }
+func (s *Store) On(db DB) *Store { return &Store{db, s.d, s.group} }
+
+func illegalAgentGroup(name string) error {
+	return fmt.Errorf("%w: %q is no name of one: up to %d of a-z, A-Z, 0-9, '.', '_', '-'",
+		metadata.ErrAgentGroup, name, metadata.MaxAgentGroupLength)
+}
 
 // newClusterID returns a random id in the shape that Kafka gives its own: 22
 // characters of URL-safe base64, none of which would look like a flag.

@@ -13,6 +13,13 @@ import (
 // CreateTopic implements metadata.Topics. A topic that is refused moves the
 // version all the same, which nobody can tell from an empty change.
 func (s *Store) CreateTopic(ctx context.Context, t metadata.NewTopic) error {
+	group := s.group
+	if t.AgentGroup != nil {
+		group = *t.AgentGroup
+	}
+	if !metadata.LegalAgentGroup(group) {
+		return illegalAgentGroup(group)
+	}
 	configs, err := encodeConfigs(t.Configs)
 	if err != nil {
 		return err
@@ -21,15 +28,15 @@ func (s *Store) CreateTopic(ctx context.Context, t metadata.NewTopic) error {
 	err = s.write(ctx, "create topic",
 		Stmt{SQL: bumpVersion},
 		Stmt{
-			SQL: `INSERT INTO topics (topic_id, name, partitions, configs, created_at, changed_version)
-				SELECT $1, $2, $3, $4, ` + s.d.Now() + `, version FROM cluster
+			SQL: `INSERT INTO topics (topic_id, name, partitions, configs, agent_group, created_at, changed_version)
+				SELECT $1, $2, $3, $4, $5, ` + s.d.Now() + `, version FROM cluster
 				WHERE true ON CONFLICT DO NOTHING`,
-			Args: []any{t.ID[:], t.Name, t.Partitions, configs},
+			Args: []any{t.ID[:], t.Name, t.Partitions, configs, group},
 		},
 		s.insertPartitions(t.ID, 0, t.Partitions),
 		Stmt{
-			SQL:  `SELECT 1 FROM topics WHERE topic_id = $1`,
-			Args: []any{t.ID[:]},
+			SQL:  `SELECT 1 FROM topics WHERE topic_id = $1 AND agent_group = $2`,
+			Args: []any{t.ID[:], group},
 			Each: func(Row) error { created = true; return nil },
 		})
 	if err != nil {
@@ -41,18 +48,18 @@ func (s *Store) CreateTopic(ctx context.Context, t metadata.NewTopic) error {
 	return nil
 }
 
-// insertPartitions makes the partitions from first to total of a live topic,
-// but for those that are there.
+// insertPartitions makes the partitions from first to total of a live topic that has
+// so many, but for those that are there.
 func (s *Store) insertPartitions(topic uuid.UUID, first, total int32) Stmt {
 	numbers := make([]int32, 0, max(0, total-first))
 	for n := first; n < total; n++ {
 		numbers = append(numbers, n)
 	}
 	return Stmt{
-		SQL: `INSERT INTO partitions (topic_id, partition, changed_version)
-			SELECT t.topic_id, i.partition, t.changed_version
+		SQL: `INSERT INTO partitions (topic_id, partition, changed_version, agent_group)
+			SELECT t.topic_id, i.partition, t.changed_version, t.agent_group
 			FROM topics t CROSS JOIN ` + s.d.Input("i", 2, Column{"partition", Int32}) + `
-			WHERE t.topic_id = $1 AND t.deleted_at IS NULL ON CONFLICT DO NOTHING`,
+			WHERE t.topic_id = $1 AND t.deleted_at IS NULL AND i.partition < t.partitions ON CONFLICT DO NOTHING`,
 		Args: s.args([]any{topic[:]}, numbers),
 	}
 }
@@ -61,8 +68,8 @@ func (s *Store) insertPartitions(topic uuid.UUID, first, total int32) Stmt {
 func (s *Store) lockTopic(ctx context.Context, tx Runner, id uuid.UUID) (partitions int32, configs string, err error) {
 	found := false
 	err = tx.Run(ctx, Stmt{
-		SQL:  `SELECT partitions, configs FROM topics WHERE topic_id = $1 AND deleted_at IS NULL ` + s.d.ForUpdate(),
-		Args: []any{id[:]},
+		SQL:  `SELECT partitions, configs FROM topics WHERE topic_id = $1 AND agent_group = $2 AND deleted_at IS NULL ` + s.d.ForUpdate(),
+		Args: []any{id[:], s.group},
 		Each: func(r Row) error { found = true; return r.Scan(&partitions, &configs) },
 	})
 	if err == nil && !found {
@@ -128,6 +135,9 @@ func (s *Store) AlterTopicConfigs(ctx context.Context, topicID uuid.UUID, c meta
 		if err != nil {
 			return refuse(err)
 		}
+		if c.AgentGroup != nil && *c.AgentGroup != s.group {
+			return s.moveTopic(ctx, tx, topicID, *c.AgentGroup, configs)
+		}
 		if configs == stored {
 			return nil
 		}
@@ -140,8 +150,56 @@ func (s *Store) AlterTopicConfigs(ctx context.Context, topicID uuid.UUID, c meta
 	})
 }
 
+// moveTopic moves a topic that is locked to another agent group. Under the locks on
+// its partitions no commit is in flight, and one that waits for them finds that its
+// agent does not lead any more. With the version, the name there is free until the end
+// of the transaction: whoever takes one has moved the version before.
+func (s *Store) moveTopic(ctx context.Context, tx Runner, id uuid.UUID, to, configs string) error {
+	if !metadata.LegalAgentGroup(to) {
+		return refuse(illegalAgentGroup(to))
+	}
+	var taken string
+	err := tx.Run(ctx,
+		Stmt{SQL: `SELECT 1 FROM partitions WHERE topic_id = $1 ORDER BY partition ` + s.d.ForUpdate(), Args: []any{id[:]}},
+		Stmt{SQL: bumpVersion},
+		Stmt{
+			SQL: `SELECT t.name FROM topics t JOIN topics own ON own.name = t.name
+				WHERE own.topic_id = $1 AND t.agent_group = $2 AND t.deleted_at IS NULL`,
+			Args: []any{id[:], to},
+			Each: func(r Row) error { return r.Scan(&taken) },
+		})
+	switch {
+	case err != nil:
+		return err
+	case taken != "":
+		return refuse(fmt.Errorf("%w: %q, in the agent group %q", metadata.ErrTopicExists, taken, to))
+	}
+	return tx.Run(ctx,
+		Stmt{
+			SQL:  `UPDATE topics SET configs = $2, agent_group = $3, changed_version = ` + versionNow + ` WHERE topic_id = $1`,
+			Args: []any{id[:], configs, to},
+		},
+		Stmt{
+			SQL: `UPDATE partitions SET agent_group = $2, leader_agent_id = NULL, handed_over = false, lease_expires_at = 0,
+				changed_version = ` + versionNow + ` WHERE topic_id = $1`,
+			Args: []any{id[:], to},
+		},
+		Stmt{
+			SQL: `INSERT INTO topic_moves (topic_id, agent_group, changed_version) SELECT $1, $2, version FROM cluster
+				WHERE true ON CONFLICT (topic_id, agent_group) DO UPDATE SET changed_version = excluded.changed_version`,
+			Args: []any{id[:], s.group},
+		})
+}
+
+// clusterResource is where cluster-wide configs of other agent groups than the default
+// one are kept, whose are in the row of the cluster. No resource of Kafka's has the type.
+var clusterResource = metadata.Resource{Type: -1}
+
 // AlterClusterConfigs implements metadata.Configs.
 func (s *Store) AlterClusterConfigs(ctx context.Context, c metadata.ConfigChange) error {
+	if s.group != metadata.DefaultAgentGroup {
+		return s.AlterResourceConfigs(ctx, clusterResource, c)
+	}
 	return s.tx(ctx, "alter cluster configs", func(tx Runner) error {
 		var configs string
 		err := tx.Run(ctx, Stmt{
@@ -161,7 +219,7 @@ func (s *Store) AlterClusterConfigs(ctx context.Context, c metadata.ConfigChange
 // AlterResourceConfigs implements metadata.Configs. The row stays when nothing is
 // left in it, so that watchers learn of it.
 func (s *Store) AlterResourceConfigs(ctx context.Context, res metadata.Resource, c metadata.ConfigChange) error {
-	of := []any{res.Type, res.Name}
+	of := []any{res.Type, s.scoped(res.Name)}
 	return s.tx(ctx, "alter resource configs", func(tx Runner) error {
 		var configs string
 		err := tx.Run(ctx,

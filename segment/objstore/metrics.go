@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"iter"
+	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -11,9 +13,20 @@ import (
 
 // Metrics counts requests to an object store, for WithMetrics.
 type Metrics struct {
+	answered [len(operations)]atomic.Int64
 	requests *prometheus.CounterVec
 	duration *prometheus.HistogramVec
 	bytes    *prometheus.CounterVec
+}
+
+// operations are the values of that label.
+var operations = [...]string{"put", "get", "head", "list", "delete", "check"}
+
+// Answered is how many requests of an operation the store has answered, with what
+// was wanted or not: stores are paid by that. The operation is one of put, get, head,
+// list and delete.
+func (m *Metrics) Answered(operation string) int64 {
+	return m.answered[slices.Index(operations[:], operation)].Load()
 }
 
 // NewMetrics registers the metrics with reg.
@@ -99,7 +112,12 @@ func (s *metricsStore) Check(ctx context.Context) (err error) {
 }
 
 func (m *Metrics) observe(operation string, begun time.Time, err *error) {
-	m.requests.WithLabelValues(operation, outcome(*err)).Inc()
+	result := outcome(*err)
+	switch result {
+	case "ok", "not_found", "exists":
+		m.answered[slices.Index(operations[:], operation)].Add(1)
+	}
+	m.requests.WithLabelValues(operation, result).Inc()
 	m.duration.WithLabelValues(operation).Observe(time.Since(begun).Seconds())
 }
 

@@ -18,7 +18,8 @@ import (
 func TestMetrics(t *testing.T) {
 	reg := prometheus.NewPedanticRegistry()
 	inner := faulty.New(objstoretest.NewMemory())
-	s := objstore.WithMetrics(inner, objstore.NewMetrics(reg))
+	metrics := objstore.NewMetrics(reg)
+	s := objstore.WithMetrics(inner, metrics)
 	ctx := t.Context()
 
 	_ = s.Put(ctx, "k", []byte("12345"))
@@ -59,6 +60,11 @@ streamhouse_object_store_requests_total{operation="put",outcome="ok"} 1
 	if err := testutil.GatherAndCompare(reg, strings.NewReader(want),
 		"streamhouse_object_store_requests_total", "streamhouse_object_store_bytes_total"); err != nil {
 		t.Error(err)
+	}
+	for operation, want := range map[string]int64{"put": 2, "get": 2, "head": 1, "list": 1, "delete": 1} {
+		if got := metrics.Answered(operation); got != want {
+			t.Errorf("%d of %s were answered, want %d", got, operation, want)
+		}
 	}
 	if n, err := testutil.GatherAndCount(reg, "streamhouse_object_store_request_duration_seconds"); err != nil || n != 6 {
 		t.Errorf("%d operations have durations, want 6: %v", n, err)

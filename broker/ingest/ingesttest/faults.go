@@ -21,6 +21,9 @@ type Fault struct {
 	Delay time.Duration
 	// Before fails the commit unapplied, After fails it applied.
 	Before, After error
+	// Late says that a commit is applied even if whoever sent it has given up
+	// waiting.
+	Late bool
 }
 
 // Commits is a committer that fails on purpose.
@@ -31,6 +34,7 @@ type Commits struct {
 	faults []Fault
 	nth    int
 	sent   []metadata.Commit
+	late   sync.WaitGroup
 }
 
 // NewCommits returns inner with faults.
@@ -56,9 +60,41 @@ func (c *Commits) Sent() []metadata.Commit {
 // Commit implements metadata.Committer.
 func (c *Commits) Commit(ctx context.Context, commit *metadata.Commit) ([][]metadata.CommitResult, error) {
 	f := c.next(commit)
+	if f.Late {
+		return c.commitLate(ctx, &f, commit)
+	}
 	if err := f.wait(ctx); err != nil {
 		return nil, err
 	}
+	return c.apply(ctx, &f, commit)
+}
+
+// Wait waits for late commits.
+func (c *Commits) Wait() { c.late.Wait() }
+
+func (c *Commits) commitLate(ctx context.Context, f *Fault, commit *metadata.Commit) ([][]metadata.CommitResult, error) {
+	type answer struct {
+		results [][]metadata.CommitResult
+		err     error
+	}
+	done := make(chan answer, 1)
+	c.late.Go(func() {
+		err := f.wait(context.Background())
+		var results [][]metadata.CommitResult
+		if err == nil {
+			results, err = c.apply(context.Background(), f, commit)
+		}
+		done <- answer{results, err}
+	})
+	select {
+	case a := <-done:
+		return a.results, a.err
+	case <-ctx.Done():
+		return nil, fmt.Errorf("%w: %w", metadata.ErrUnknownOutcome, ctx.Err())
+	}
+}
+
+func (c *Commits) apply(ctx context.Context, f *Fault, commit *metadata.Commit) ([][]metadata.CommitResult, error) {
 	if f.Before != nil {
 		return nil, fmt.Errorf("injected: %w", f.Before)
 	}

@@ -70,11 +70,27 @@ func (s *Store) DeletePartition(k lease.Key) {
 func (s *Store) Claim(id segment.ID) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	return s.claim(id)
+}
+
+func (s *Store) claim(id segment.ID) bool {
 	if _, ok := s.results[id]; ok {
 		return false
 	}
 	s.claimed[id] = true
 	return true
+}
+
+// ClaimOrphans implements metadata.Objects.
+func (s *Store) ClaimOrphans(_ context.Context, ids []segment.ID) (claimed []segment.ID, _ error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, id := range ids {
+		if s.claim(id) {
+			claimed = append(claimed, id)
+		}
+	}
+	return claimed, nil
 }
 
 // Commit implements metadata.Committer.
