@@ -46,7 +46,7 @@ func threeZones(t *testing.T) *faultRun {
 	cluster := harness.StartZonedCluster(t, stores, shortLeases...)
 	clients := 0
 	r := startFaultRun(t, cluster.Agents, stores, clientele{
-		producers: len(cluster.Zones),
+		places: len(cluster.Zones),
 		options: func() []kgo.Opt { // the zones by turns
 			clients++
 			return cluster.Client(cluster.Zones[clients%len(cluster.Zones)])
