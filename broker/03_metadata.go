@@ -138,7 +138,12 @@ func (b *Broker) autoCreate(ctx context.Context, name string) (*topology.Topic, 
 	}
 	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
-	topic := metadata.NewTopic{ID: uuid.New(), Name: name, Partitions: b.Topology.Snapshot().Broker.NumPartitions()}
+	current := b.Topology.Snapshot()
+	group, err := b.groupOfNew(current, name, nil)
+	if err != nil {
+		return nil, err
+	}
+	topic := metadata.NewTopic{ID: uuid.New(), Name: name, Partitions: current.Broker.NumPartitions(), AgentGroup: group}
 	if err := b.createTopic(ctx, topic); err != nil && !errors.Is(err, metadata.ErrTopicExists) {
 		return nil, err
 	}
@@ -147,7 +152,7 @@ func (b *Broker) autoCreate(ctx context.Context, name string) (*topology.Topic, 
 		return nil, err
 	}
 	t := view.TopicByName(name)
-	if t == nil { // deleted meanwhile
+	if t == nil { // deleted meanwhile, or of another agent group
 		return nil, metadata.ErrUnknownTopic
 	}
 	b.Log.Info("topic created automatically", "topic", name, "partitions", t.Partitions)

@@ -72,10 +72,10 @@ func checkTotalPartitions(r *kmsg.CreateTopicsRequest, byDefault int32) error {
 // createOne validates and creates one topic.
 func (b *Broker) createOne(ctx context.Context, t *kmsg.CreateTopicsRequestTopic, validateOnly bool) kmsg.CreateTopicsResponseTopic {
 	view := b.Topology.Snapshot()
-	topic, err := newTopic(view, t)
+	topic, err := b.newTopic(view, t)
 	switch {
 	case err != nil || validateOnly:
-		if b.view(ctx).TopicByName(t.Topic) != nil { // that is said first
+		if topic.AgentGroup == nil && b.view(ctx).TopicByName(t.Topic) != nil { // that is said first
 			err = metadata.ErrTopicExists
 		}
 	default:
@@ -89,7 +89,7 @@ func (b *Broker) createOne(ctx context.Context, t *kmsg.CreateTopicsRequestTopic
 	}
 	answer := kmsg.NewCreateTopicsResponseTopic()
 	answer.Topic, answer.TopicID, answer.NumPartitions, answer.ReplicationFactor = topic.Name, topic.ID, topic.Partitions, 1
-	for _, e := range view.Broker.Topic(topic.Configs).Describe() {
+	for _, e := range describeNew(view, &topic) {
 		c := kmsg.NewCreateTopicsResponseTopicConfig()
 		c.Name, c.Value, c.ReadOnly, c.Source = e.Name, e.Value, e.ReadOnly, int8(e.Source)
 		answer.Configs = append(answer.Configs, c)
@@ -99,9 +99,13 @@ func (b *Broker) createOne(ctx context.Context, t *kmsg.CreateTopicsRequestTopic
 
 // newTopic turns a request into a topic, by Kafka's rules. Errors are a
 // *requestError or config.ErrInvalid.
-func newTopic(view *topology.Snapshot, t *kmsg.CreateTopicsRequestTopic) (metadata.NewTopic, error) {
+func (b *Broker) newTopic(view *topology.Snapshot, t *kmsg.CreateTopicsRequestTopic) (metadata.NewTopic, error) {
 	topic := metadata.NewTopic{ID: uuid.New(), Name: t.Topic, Partitions: t.NumPartitions}
-	if err := checkTopicName(t.Topic); err != nil {
+	err := checkTopicName(t.Topic)
+	if err == nil {
+		topic.AgentGroup, err = b.groupOfNew(view, t.Topic, askedGroup(t))
+	}
+	if err != nil {
 		return topic, err
 	}
 	switch {
@@ -128,6 +132,9 @@ func newTopic(view *topology.Snapshot, t *kmsg.CreateTopicsRequestTopic) (metada
 	for _, c := range t.Configs {
 		if c.Value == nil {
 			return topic, &requestError{kerr.InvalidConfig, fmt.Sprintf("Null value not supported for topic configs: %s", c.Name)}
+		}
+		if c.Name == config.AgentGroup {
+			continue // no value among the others
 		}
 		if topic.Configs == nil {
 			topic.Configs = map[string]string{}

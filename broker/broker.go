@@ -9,6 +9,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/streamhouse/streamhouse/broker/config"
 	"github.com/streamhouse/streamhouse/broker/fetch"
 	"github.com/streamhouse/streamhouse/broker/group"
 	"github.com/streamhouse/streamhouse/broker/partition"
@@ -37,7 +38,7 @@ type Peers interface {
 	Suspected() (sessions []uuid.UUID, decided <-chan struct{})
 }
 
-// Parts is what a Broker is made of. All fields are required.
+// Parts is what a Broker is made of. All fields are required, but for those of which nil is spoken.
 type Parts struct {
 	NodeID     int32 // this agent's
 	AgentID    string
@@ -47,10 +48,13 @@ type Parts struct {
 	Reader     *fetch.Reader
 	Sessions   *fetch.Sessions
 	Groups     *group.Coordinator
-	Zones      *zone.Finder
-	LogDir     string // what DescribeLogDirs calls the object store
-	Log        *slog.Logger
-	Level      *slog.LevelVar // of Log
+	// TopicGroups are the agent groups in which topics are made, if not in this agent's;
+	// nil is none.
+	TopicGroups config.TopicGroups
+	Zones       *zone.Finder
+	LogDir      string // what DescribeLogDirs calls the object store
+	Log         *slog.Logger
+	Level       *slog.LevelVar // of Log
 	// Wrote is told of what each Produce request appends; nil: nobody is.
 	Wrote func(req *protocol.Request, appends []partition.Append)
 	// CutOff says whether this agent can't reach the metadata store for a while.

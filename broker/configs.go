@@ -133,13 +133,7 @@ func (b *Broker) alterableTopic(view *topology.Snapshot, name string) (alterable
 	if t == nil {
 		return alterable{}, &requestError{kerr.UnknownTopicOrPartition, fmt.Sprintf("The topic '%s' does not exist.", name)}
 	}
-	return alterable{
-		own:   t.Config.Own(),
-		check: func(own, _ map[string]string) error { return view.Broker.CheckTopic(own) },
-		apply: func(ctx context.Context, c metadata.ConfigChange) error {
-			return b.Store.AlterTopicConfigs(ctx, t.ID, c)
-		},
-	}, nil
+	return alterable{own: t.Config.Own(), check: checkTopic(view), apply: b.alterTopic(view, t)}, nil
 }
 
 func checkRegistered(view *topology.Snapshot, name string) error {

@@ -127,6 +127,10 @@ var brokerDefinitions = []Definition{
 		Name: "socket.request.max.bytes", Type: kmsg.ConfigTypeInt, Default: "104857600", check: integer(1, math.MaxInt32),
 		Doc: "The largest request that is accepted, in bytes.",
 	},
+	{
+		Name: AgentGroup, Type: kmsg.ConfigTypeString, check: agentGroup,
+		Doc: "The agent group to which this agent belongs: it serves the topics of that group, and sees no others.",
+	},
 }
 
 // noEffect ends the documentation of configs that are kept and shown, and that

@@ -242,6 +242,9 @@ func (t *Topic) Own() map[string]string { return t.own }
 func (t *Topic) value(name string) string { return t.entry(topicByName[name]).value() }
 
 func (t *Topic) entry(d *Definition) Entry {
+	if d.Name == AgentGroup {
+		return t.agentGroup(d)
+	}
 	return t.broker.entryOf(d, t.own, kmsg.ConfigSourceDynamicTopicConfig)
 }
 

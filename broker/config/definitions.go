@@ -41,7 +41,7 @@ var unlimited = strconv.FormatInt(math.MaxInt64, 10)
 // nothing without disks and replicas.
 const noDisk = " Kept and shown for compatibility; it has no effect in a broker without disks."
 
-// topicDefinitions are Apache Kafka's topic configs, by name.
+// topicDefinitions are Apache Kafka's topic configs and AgentGroup, by name.
 var topicDefinitions = []Definition{
 	{
 		Name: "cleanup.policy", Type: kmsg.ConfigTypeList, Default: "delete", Broker: "log.cleanup.policy", check: listOf("compact", "delete"),
@@ -170,6 +170,10 @@ var topicDefinitions = []Definition{
 	{
 		Name: "segment.ms", Type: kmsg.ConfigTypeLong, Default: strconv.Itoa(7 * day), Broker: "log.roll.ms", Coarse: []string{"log.roll.hours"}, check: long(1),
 		Doc: "Time after which a log's file is rolled, in ms." + noDisk,
+	},
+	{
+		Name: AgentGroup, Type: kmsg.ConfigTypeString, check: agentGroup,
+		Doc: "The agent group whose agents serve the topic, and alone see it. Agents of the default group, which has no name, may move a topic to another.",
 	},
 	{
 		Name: "unclean.leader.election.enable", Type: kmsg.ConfigTypeBoolean, Default: "false", Broker: "unclean.leader.election.enable", check: boolean,

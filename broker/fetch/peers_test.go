@@ -357,7 +357,7 @@ func TestInlineCommitsElsewhereArePolledAtOnce(t *testing.T) {
 			p.leader.inlineHere(of(key(0), "d"))
 		}
 		group.Wait()
-		if n := p.leader.index.statements() - statements; n > 25 {
+		if n := p.leader.index.statements() - statements; n > 40 { // of 500 if each asked for itself
 			t.Errorf("%d statements in a second of inline commits", n)
 		}
 	})

@@ -27,7 +27,8 @@ type Config struct {
 	// shares the metadata store, under steady load of many producers. It bounds
 	// what all agents together ask of the store: about one commit in
 	// CommitSpacing. Not so after a quiet time, or where nobody else is to be
-	// waited for. 0 is no bound.
+	// waited for. It is also the time between two commits that are made for other
+	// agents alone. 0 is no bound.
 	CommitSpacing time.Duration
 
 	// InlineMaxBytes is the largest flush that may be kept in the index instead

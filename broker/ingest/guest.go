@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/streamhouse/streamhouse/metadata"
@@ -115,7 +116,7 @@ func (p *Pool) welcome(o *metadata.CommitObject) *guest {
 	p.guestBatches += len(o.Batches)
 	p.outstanding += len(o.Batches)
 	l := p.own
-	l.line = append(l.line, &part{id: o.ID, lane: l, guest: g})
+	l.line = append(l.line, &part{id: o.ID, lane: l, guest: g, size: len(o.Batches)})
 	return g
 }
 
@@ -144,4 +145,14 @@ func checkObject(o *metadata.CommitObject) error {
 		}
 	}
 	return nil
+}
+
+// gather is how long the parts at the head of a lane wait for others. That is only so
+// for guests that are alone: each of the other agents would have this one make a
+// commit of its own for each of its flushes. The caller holds mu.
+func (p *Pool) gather(l *lane, group []*part, now time.Time) time.Duration {
+	if l != p.own || p.closed || slices.ContainsFunc(group, func(pt *part) bool { return pt.guest == nil }) {
+		return 0
+	}
+	return l.begun.Add(p.cfg.CommitSpacing).Sub(now)
 }

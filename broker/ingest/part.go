@@ -12,9 +12,10 @@ import (
 // leads, or the holder of borrowed leases. Lanes do not wait for one another. A lane
 // exists as long as there is something in it, but for the agent's own.
 type lane struct {
-	holder     string  // "" is this agent
-	line       []*part // sealed and not settled, in the order of acceptance
-	committing bool    // a commit is in flight, of parts at the head of the line
+	holder     string    // "" is this agent
+	line       []*part   // sealed and not settled, in the order of acceptance
+	committing bool      // a commit is in flight, of parts at the head of the line
+	begun      time.Time // when the last one began
 }
 
 // part is what is committed under one name: the batches of a flush whose partitions
@@ -24,6 +25,24 @@ type part struct {
 	lane  *lane
 	flush *flush // nil: guest
 	guest *guest // nil: flush
+	size  int    // batches
+}
+
+// split makes the parts of a sealed flush for the holders, and puts them into their
+// lanes. The caller holds mu.
+func (p *Pool) split(f *flush, holders []string) {
+	slices.Sort(holders) // the agent itself is first
+	for n, holder := range holders {
+		l := p.lane(holder)
+		pt := &part{id: segment.Part(f.id, n), lane: l, flush: f}
+		for i := range f.entries {
+			if pt.has(&f.entries[i]) {
+				pt.size++
+			}
+		}
+		l.line = append(l.line, pt)
+		f.parts = append(f.parts, pt)
+	}
 }
 
 // has says whether a batch of the part's flush is in the part.
@@ -40,14 +59,6 @@ func (pt *part) opened() time.Time {
 	return pt.flush.opened()
 }
 
-// size is about how many batches are in the part.
-func (pt *part) size() int {
-	if pt.flush == nil {
-		return len(pt.guest.object.Batches)
-	}
-	return len(pt.flush.entries)
-}
-
 const (
 	// maxGroup is about how many batches a commit has at most, and so bounds the
 	// time that it takes; maxGroupParts is how many parts.
@@ -60,7 +71,7 @@ const (
 func (l *lane) readyPrefix() []*part {
 	n := 0
 	for batches := 0; n < min(len(l.line), maxGroupParts) && l.line[n].ready() && batches < maxGroup; n++ {
-		batches += l.line[n].size()
+		batches += l.line[n].size
 	}
 	return slices.Clone(l.line[:n])
 }
@@ -91,8 +102,8 @@ func (pt *part) commitObject() (o metadata.CommitObject, entries []*entry) {
 	if f == nil {
 		return pt.guest.object, nil
 	}
-	o = metadata.CommitObject{ID: pt.id, Size: f.size, Batches: make([]metadata.CommitBatch, 0, len(f.order))}
-	entries = make([]*entry, 0, len(f.order))
+	o = metadata.CommitObject{ID: pt.id, Size: f.size, Batches: make([]metadata.CommitBatch, 0, pt.size)}
+	entries = make([]*entry, 0, pt.size)
 	for at, i := range f.order {
 		e := &f.entries[i]
 		if !pt.has(e) || e.err != nil {

@@ -299,20 +299,27 @@ func (p *Pool) step(ctx context.Context) time.Duration {
 			p.workers.Go(func() { p.upload(ctx, f) })
 		}
 	}
+	after := d.after
 	for _, l := range p.lanes {
 		if l.committing {
 			continue
 		}
-		if group := l.readyPrefix(); len(group) > 0 {
-			l.committing = true
-			p.workers.Go(func() {
-				if l.holder == "" {
-					p.commit(ctx, group)
-				} else {
-					p.commitRemote(ctx, l, group)
-				}
-			})
+		group := l.readyPrefix()
+		if len(group) == 0 {
+			continue
 		}
+		if wait := p.gather(l, group, now); wait > 0 {
+			after = soonest(after, wait)
+			continue
+		}
+		l.committing, l.begun = true, now
+		p.workers.Go(func() {
+			if l == p.own {
+				p.commit(ctx, group)
+			} else {
+				p.commitRemote(ctx, l, group)
+			}
+		})
 	}
 	if refused := p.refused; len(refused) > 0 {
 		p.refused = nil
@@ -322,7 +329,15 @@ func (p *Pool) step(ctx context.Context) time.Duration {
 		p.empty = true
 		close(p.drained)
 	}
-	return d.after
+	return after
+}
+
+// soonest is the first of two times from now of which 0 is never.
+func soonest(a, b time.Duration) time.Duration {
+	if a == 0 || b > 0 && b < a {
+		return b
+	}
+	return a
 }
 
 // view is what the flush policy sees. The caller holds mu.
@@ -379,13 +394,7 @@ func (p *Pool) seal(k kind, r reason, now time.Time) {
 		p.line = append(p.line, f)
 		p.puts.take(now, 1)
 	}
-	slices.Sort(p.open.holders) // the agent itself is first
-	for n, holder := range p.open.holders {
-		l := p.lane(holder)
-		pt := &part{id: segment.Part(f.id, n), lane: l, flush: f}
-		l.line = append(l.line, pt)
-		f.parts = append(f.parts, pt)
-	}
+	p.split(f, p.open.holders)
 	p.open.reset()
 
 	p.env.Metrics.flushes[k][r].Inc()

@@ -22,9 +22,9 @@ const remoteTries = 3
 // that nothing was done, the batches are in no log. If it is not known whether it did
 // anything, that is found out at the store (resolve).
 //
-// Batches whose borrowed leases have ended by now are not sent to the holder at all.
+// Batches whose borrowed leases have been lost by now are not sent to the holder at all.
 func (p *Pool) commitRemote(ctx context.Context, l *lane, group []*part) {
-	p.refuseEnded(l, group)
+	p.refuseLost(l, group)
 	a := newAttempt(l.holder, group)
 	if len(a.parts) == 0 {
 		p.finish(l, group, nil)
@@ -53,14 +53,20 @@ func (p *Pool) commitRemote(ctx context.Context, l *lane, group []*part) {
 	p.settle(l, group, &a, results)
 }
 
-// refuseEnded fails the batches of parts at the head of a lane whose leases have ended.
-func (p *Pool) refuseEnded(l *lane, group []*part) {
+// lost says whether there is nothing to be hoped for from the holder of a borrowed
+// lease. One that this agent has given up, since it ends, is none of these.
+func lost(l *lease.Lease) bool {
+	return !l.Held() && !errors.Is(context.Cause(l.Context()), lease.ErrReleased)
+}
+
+// refuseLost fails the batches of parts at the head of a lane whose leases are lost.
+func (p *Pool) refuseLost(l *lane, group []*part) {
 	var answers []answer
 	now := time.Now()
 	p.mu.Lock()
 	for _, pt := range group {
 		for i := range pt.flush.entries {
-			if e := &pt.flush.entries[i]; pt.has(e) && e.err == nil && !e.Lease.Held() {
+			if e := &pt.flush.entries[i]; pt.has(e) && e.err == nil && lost(e.Lease) {
 				err := fmt.Errorf("%w: %w", lease.ErrNotLeader, context.Cause(e.Lease.Context()))
 				answers = append(answers, p.failEntry(e, err, now))
 			}
@@ -73,14 +79,13 @@ func (p *Pool) refuseEnded(l *lane, group []*part) {
 	p.deliver(answers)
 }
 
-// whileLeased returns a context that ends when no lease of the attempt is held any
-// more: from then on nothing is to be hoped for from the holder.
+// whileLeased returns a context that ends when all leases of the attempt are lost.
 func (a *attempt) whileLeased(ctx context.Context) (_ context.Context, release func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	stops := make(map[*lease.Lease]func() bool)
 	var held atomic.Int64
 	held.Store(1) // until all are counted
-	ended := func() {
+	end := func() {
 		if held.Add(-1) == 0 {
 			cancel()
 		}
@@ -89,11 +94,15 @@ func (a *attempt) whileLeased(ctx context.Context) (_ context.Context, release f
 		for _, e := range entries {
 			if stops[e.Lease] == nil {
 				held.Add(1)
-				stops[e.Lease] = context.AfterFunc(e.Lease.Context(), ended)
+				stops[e.Lease] = context.AfterFunc(e.Lease.Context(), func() {
+					if lost(e.Lease) {
+						end()
+					}
+				})
 			}
 		}
 	}
-	ended()
+	end()
 	return ctx, func() {
 		cancel()
 		for _, stop := range stops {

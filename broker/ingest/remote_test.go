@@ -193,6 +193,26 @@ func TestBorrowedLeaseEndsWhileItsHolderIsSilent(t *testing.T) {
 	})
 }
 
+// An agent on its way out gives up what it has borrowed, and has it committed all the
+// same: what is under way, and what waits behind.
+func TestRetiredAgentHasItsBorrowedCommitted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		u, h := newPair(t, uploadsOnly)
+		l := u.lease(1)
+		u.rpc.Set(ingesttest.Fault{Nth: 1, Delay: time.Second})
+		sends := u.add(1, one(t, 1, 0, 10), one(t, 1, 1, 10))
+		synctest.Wait()
+		sends = append(sends, u.add(1, one(t, 1, 2, 10), one(t, 1, 3, 10))...)
+		u.leases.Retire(t.Context())
+		if l.Held() {
+			t.Error("the lease is held")
+		}
+		await(t, sends)
+		u.check()
+		h.check()
+	})
+}
+
 // A flush for several leaders is one object, of which each commits its part, and none
 // waits for another.
 func TestLanesDoNotWaitForOneAnother(t *testing.T) {
@@ -243,7 +263,7 @@ func TestBorrowedIsNeverInline(t *testing.T) {
 		for i := range int32(20) {
 			begun := time.Now()
 			await(t, u.add(1, one(t, 1, i, 10)))
-			if took := time.Since(begun); took != 0 {
+			if took := time.Since(begun); took > ingest.DefaultConfig().CommitSpacing {
 				t.Errorf("batch %d took %v", i, took)
 			}
 		}
@@ -329,6 +349,35 @@ func TestGuestsAreCommittedOnce(t *testing.T) {
 		if again[0][0].BaseOffset != 1 || again[0][1].BaseOffset != 2 || h.shown[key(1)] != 3 {
 			t.Errorf("committed at %v, %v; shown up to %d", again, got, h.shown[key(1)])
 		}
+	})
+}
+
+// Many agents that have one commit cost the store no more than one commit in
+// CommitSpacing, and who comes after a quiet time waits for nothing.
+func TestGuestsAreGathered(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newRig(t, nil)
+		spacing := ingest.DefaultConfig().CommitSpacing
+		begun := time.Now()
+		for i := range 200 {
+			if _, err := commitAs(t.Context(), h, "a", object(h, 1)); err != nil {
+				t.Error(err)
+			}
+			if i == 0 && time.Since(begun) > 0 {
+				t.Errorf("the first took %v", time.Since(begun))
+			}
+			go commitAs(t.Context(), h, "a", object(h, 1))
+			<-time.After(time.Millisecond)
+		}
+		if n, limit := h.commitCount(), int(time.Since(begun)/spacing)+1; n > limit {
+			t.Errorf("%d commits, want %d at most", n, limit)
+		}
+		<-time.After(time.Second)
+		begun = time.Now()
+		if _, err := commitAs(t.Context(), h, "a", object(h, 1)); err != nil || time.Since(begun) > 0 {
+			t.Errorf("after a quiet time: %v, %v", time.Since(begun), err)
+		}
+		h.check()
 	})
 }
 

@@ -57,6 +57,8 @@ type Config struct {
 	Zones zone.Map
 	// Configs are Kafka's configs of the broker. What follows from Self is added.
 	Configs map[string]string
+	// TopicGroups are the agent groups of new topics; nil: all are of that of Self.
+	TopicGroups config.TopicGroups
 	// LogDir is what clients are told of where the records are.
 	LogDir string
 }
@@ -179,7 +181,7 @@ func (n *Node) assemble(ctx context.Context) error {
 	n.Broker = broker.New(broker.Parts{
 		NodeID: self.NodeID, AgentID: self.ID, Store: n.Store, Topology: n.Topology, Partitions: n.table, Wrote: n.wrote,
 		Reader: n.reader, Sessions: fetch.NewSessions(), Groups: n.groups, Zones: n.zones,
-		LogDir: cfg.LogDir, Log: log, Level: n.env.Level, CutOff: n.cutOff, Peers: n.Peers, Reachable: n.reachable,
+		TopicGroups: cfg.TopicGroups, LogDir: cfg.LogDir, Log: log, Level: n.env.Level, CutOff: n.cutOff, Peers: n.Peers, Reachable: n.reachable,
 	})
 	n.balance = balance.New(balance.Agent{
 		ID: self.ID, Zone: self.Zone, Writers: n.Writers, View: func() balance.View { return spread{n.Topology.Snapshot()} }, Leases: n.Leases,
@@ -224,6 +226,7 @@ func (n *Node) assembleLog(objects objstore.Store, bucket *balance.Bucket) {
 func (n *Node) brokerConfig(self metadata.Agent) (*config.Broker, error) {
 	configs := make(map[string]string)
 	maps.Copy(configs, n.cfg.Configs)
+	configs[config.AgentGroup] = self.Group
 	configs["broker.id"] = strconv.Itoa(int(self.NodeID))
 	configs["advertised.listeners"] = "PLAINTEXT://" + net.JoinHostPort(self.Host, strconv.Itoa(int(self.Port)))
 	return config.NewBroker(configs)

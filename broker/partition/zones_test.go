@@ -36,7 +36,10 @@ type zones struct {
 
 	mu    sync.Mutex
 	pools map[string]*ingest.Pool // of those who live, and of the dead, who refuse
+	twice bool                    // calls arrive twice at once
 
+	// fault, if there is one, is all that goes wrong between agents.
+	fault func(step time.Duration) ingesttest.Fault
 	// tamper replaces how an agent asks the others, and the store, by something wrong.
 	tamperCalls func(metadata.Committer) metadata.Committer
 	tamperNames func(metadata.Objects) metadata.Objects
@@ -51,10 +54,15 @@ func newZones(b backend) *zones {
 // Commit is the network: it finds the agent that a commit names.
 func (z *zones) Commit(ctx context.Context, c *metadata.Commit) ([][]metadata.CommitResult, error) {
 	z.mu.Lock()
-	pool := z.pools[c.AgentID]
+	pool, twice := z.pools[c.AgentID], z.twice
 	z.mu.Unlock()
 	if pool == nil {
 		return nil, metadata.ErrUnavailable
+	}
+	var other sync.WaitGroup
+	if twice {
+		other.Go(func() { pool.Commit(ctx, c) })
+		defer other.Wait()
 	}
 	return pool.Commit(ctx, c)
 }
@@ -82,29 +90,14 @@ func (z *zones) joined(id string, n *node) {
 func (z *zones) disturb(ctx context.Context, w *world, step time.Duration) {
 	slow := ingesttest.Fault{Delay: step / 10}
 	for {
-		switch calls := z.calls.Set; w.intN(10) {
-		case 0:
-			calls(ingesttest.Fault{Before: metadata.ErrUnavailable})
-		case 1:
-			calls(ingesttest.Fault{Nth: 1, Before: metadata.ErrUnknownOutcome}, ingesttest.Fault{Nth: 2, After: metadata.ErrUnknownOutcome}, slow)
-		case 2:
-			calls(ingesttest.Fault{After: metadata.ErrUnknownOutcome})
-		case 3:
-			calls(ingesttest.Fault{Delay: 3 * step})
-		case 4:
-			calls(ingesttest.Fault{Delay: 8 * step, Late: true})
-		case 5:
-			calls(ingesttest.Fault{Nth: 1, Delay: 8 * step, Late: true}, ingesttest.Fault{Nth: 2, Before: metadata.ErrUnavailable}, slow)
-		case 6:
-			z.names.fail(w.intN(2) == 0)
-		case 7:
-			w.node(w.intN(agents)).leases.EndBorrowed(func(*lease.Lease) bool { return w.intN(2) == 0 })
-		case 8:
-			z.handOver(ctx, w, step)
-		default:
-			calls(slow)
-			z.names.heal()
+		if z.fault != nil {
+			z.calls.Set(z.fault(step), slow)
+		} else {
+			z.harm(ctx, w, step, slow)
 		}
+		z.mu.Lock()
+		z.twice = !z.twice
+		z.mu.Unlock()
 		select {
 		case <-ctx.Done():
 			z.calls.Set()
@@ -112,6 +105,32 @@ func (z *zones) disturb(ctx context.Context, w *world, step time.Duration) {
 			return
 		case <-time.After(step/2 + time.Duration(w.intN(int(step)))):
 		}
+	}
+}
+
+func (z *zones) harm(ctx context.Context, w *world, step time.Duration, slow ingesttest.Fault) {
+	switch calls := z.calls.Set; w.intN(10) {
+	case 0:
+		calls(ingesttest.Fault{Before: metadata.ErrUnavailable})
+	case 1:
+		calls(ingesttest.Fault{Nth: 1, Before: metadata.ErrUnknownOutcome}, ingesttest.Fault{Nth: 2, After: metadata.ErrUnknownOutcome}, slow)
+	case 2:
+		calls(ingesttest.Fault{After: metadata.ErrUnknownOutcome})
+	case 3:
+		calls(ingesttest.Fault{Delay: 3 * step})
+	case 4:
+		calls(ingesttest.Fault{Delay: 8 * step, Late: true})
+	case 5:
+		calls(ingesttest.Fault{Nth: 1, Delay: 8 * step, Late: true}, ingesttest.Fault{Nth: 2, Before: metadata.ErrUnavailable}, slow)
+	case 6:
+		z.names.fail(w.intN(2) == 0)
+	case 7:
+		w.node(w.intN(agents)).leases.EndBorrowed(func(*lease.Lease) bool { return w.intN(2) == 0 })
+	case 8:
+		z.handOver(ctx, w, step)
+	default:
+		calls(slow)
+		z.names.heal()
 	}
 }
 
@@ -250,31 +269,35 @@ func (r rename) Commit(ctx context.Context, c *metadata.Commit) ([][]metadata.Co
 func TestZonesCatchMistakes(t *testing.T) {
 	for name, tamper := range map[string]func(z *zones){
 		"outcomes are guessed": func(z *zones) {
+			z.fault = func(step time.Duration) ingesttest.Fault {
+				return ingesttest.Fault{Nth: 1, Delay: 8 * step, Late: true}
+			}
 			z.tamperNames = func(metadata.Objects) metadata.Objects { return guess{} }
 		},
 		"retries have new names": func(z *zones) {
+			z.fault = func(time.Duration) ingesttest.Fault {
+				return ingesttest.Fault{Nth: 1, After: metadata.ErrUnknownOutcome}
+			}
 			z.tamperCalls = func(c metadata.Committer) metadata.Committer { return rename{c} }
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			caught := 0
-			for seed := range uint64(5) {
+			for seed := range uint64(50) {
+				v := &verdict{}
 				synctest.Test(t, func(t *testing.T) {
-					v := &verdict{TB: t}
+					v.TB = t
 					store := ingesttest.NewStore()
 					w := newWorld(v, seed, 5, store, objstoretest.NewMemory(), zoned(10*time.Millisecond))
 					w.zones = newZones(store)
 					tamper(w.zones)
 					w.run(1, 10*time.Millisecond)
-					if len(v.complaints) > 0 {
-						caught++
-						t.Log(v.complaints[0])
-					}
 				})
+				if len(v.complaints) > 0 {
+					t.Logf("in world %d: %s", seed, v.complaints[0])
+					return
+				}
 			}
-			if caught == 0 {
-				t.Error("nobody noticed")
-			}
+			t.Error("nobody noticed")
 		})
 	}
 }

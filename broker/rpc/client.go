@@ -106,13 +106,19 @@ func (c *Client) peer(agentID string) (*peer, error) {
 }
 
 // doubted returns the peers that are to be probed now, which begins, and forgets those
-// that are not in the view any more.
+// that have left the view.
 func (c *Client) doubted() (doubted []*peer) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	down := 0
 	for id, p := range c.peers {
-		if a, ok := c.cluster.Agent(id); !ok || a.Session != p.agent.Session {
+		a, listed := c.cluster.Agent(id)
+		switch {
+		case listed && a.Session == p.agent.Session:
+			p.gone = time.Time{}
+		case p.gone.IsZero():
+			p.gone = time.Now()
+		case time.Since(p.gone) > goneAfter: // what it was asked before it left is answered
 			p.end()
 			delete(c.peers, id)
 			continue

@@ -47,8 +47,8 @@ const (
 	maxFrameBytes  = 256 << 10 // of one message of a stream
 
 	maxConnections    = 1024
-	maxCallsInAll     = 256 // of each kind that are answered at a time
-	maxCallsOfPeer    = 32
+	maxCallsInAll     = 512 // of each kind that are answered at a time
+	maxCallsOfPeer    = 64
 	maxStreamsOfPeer  = 100 // of one connection, of HTTP/2
 	maxHeaderBytes    = 8 << 10
 	maxErrorTextBytes = 1 << 10
@@ -71,8 +71,10 @@ const (
 	quietUntilPing   = 500 * time.Millisecond  // of a connection
 	pingAnswerWithin = 1500 * time.Millisecond // or the connection is given up
 	idleTimeout      = 30 * time.Second
+	goneAfter        = 10 * time.Second // of a peer that has left the view, until its connections are closed
 	shutdownTimeout  = 500 * time.Millisecond
-	complaintPause   = time.Minute // between two lines of the log about strangers
+	flushTime        = 20 * time.Millisecond // in which net/http sends what it has taken
+	complaintPause   = time.Minute           // between two lines of the log about strangers
 )
 
 func (c *Config) dial(ctx context.Context, address string) (net.Conn, error) {

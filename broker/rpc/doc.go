@@ -33,7 +33,7 @@
 // A call that changes something has one of three ends. An answer. Or an error that is
 // metadata.ErrUnavailable: the call did not begin, since no connection was made or
 // the other side said so. Or any other error: it may have happened, may be happening,
-// and may happen yet. Nothing here calls twice.
+// and may happen yet. Nothing that changes something is sent twice.
 //
 // # Reachability
 //

@@ -31,8 +31,7 @@ type Follower interface {
 var errSilent = errors.New("rpc: the peer is silent")
 
 // Follow hears from an agent of growth until ctx ends, and returns nil then. Any other
-// end of the stream is an error: ErrUnavailable if there was none, or the peer ended it
-// in good order.
+// end of the stream is an error.
 func (c *Client) Follow(ctx context.Context, agentID string, f Follower) error {
 	began := time.Now()
 	err := c.follow(ctx, agentID, f)
@@ -69,7 +68,7 @@ func (c *Client) follow(ctx context.Context, agentID string, f Follower) error {
 	defer resp.Body.Close()
 	err = following.hear(resp.Body, silence)
 	if errors.Is(err, io.EOF) && ctx.Err() == nil {
-		return fmt.Errorf("%w: the peer has ended the stream", metadata.ErrUnavailable)
+		return refusal("it has ended the stream")
 	}
 	if !errors.Is(err, errMalformed) {
 		c.judge(ctx, p, err)

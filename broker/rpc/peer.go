@@ -30,6 +30,7 @@ type peer struct {
 	down    bool // it did not answer
 	doubted bool // it is to be probed
 	probing bool
+	gone    time.Time // when it was seen to have left the view; zero if it is there
 }
 
 func (c *Client) newPeer(a metadata.Agent) *peer {

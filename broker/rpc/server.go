@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"strconv"
 	"sync"
 	"time"
 
@@ -103,7 +104,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 		defer close(stopped)
 		closing, cancel := context.WithTimeout(context.Background(), shutdownTimeout)
 		defer cancel()
-		busy.whenQuiet(cancel)
+		busy.whenQuiet(func() { time.AfterFunc(flushTime, cancel) })
 		_ = server.Shutdown(closing) // which would wait for clients to close
 		_ = server.Close()
 		counted.conns.close()
@@ -122,7 +123,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 type activity struct {
 	mu     sync.Mutex
 	active map[net.Conn]struct{}
-	quiet  func() // called when there are none; nil until it is asked for
+	quiet  func() // called once there are none; nil if nobody waits for it
 }
 
 // note is a hook for changes of a connection.
@@ -151,6 +152,7 @@ func (a *activity) whenQuiet(f func()) {
 func (a *activity) tell() {
 	if a.quiet != nil && len(a.active) == 0 {
 		a.quiet()
+		a.quiet = nil
 	}
 }
 
@@ -176,6 +178,20 @@ func (a answer) refuse(reason string) string {
 	a.Header()[refusedHeader] = []string{reason}
 	a.WriteHeader(http.StatusServiceUnavailable)
 	return resultRefused
+}
+
+// reply answers a call that was done. A caller that does not take the answer in time is
+// as good as gone.
+func (a answer) reply(b []byte) string {
+	a.Header()["Content-Length"] = []string{strconv.Itoa(len(b))}
+	err := http.NewResponseController(a.ResponseWriter).SetWriteDeadline(time.Now().Add(writeTimeout))
+	if err == nil {
+		_, err = a.Write(b)
+	}
+	if err != nil {
+		return resultCanceled
+	}
+	return resultOK
 }
 
 // fail tells the end of a call that is in doubt.
@@ -285,4 +301,6 @@ func (l *limits) leave(kind string, peer uuid.UUID) {
 }
 
 // isDefinite says whether an error of a handler means that nothing was done.
-func isDefinite(err error) bool { return errors.Is(err, metadata.ErrUnavailable) }
+func isDefinite(err error) bool {
+	return errors.Is(err, metadata.ErrUnavailable) && !errors.Is(err, metadata.ErrUnknownOutcome)
+}

@@ -22,7 +22,11 @@ func (s *Server) commit(w answer, r *http.Request, from metadata.Agent) string {
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), timeout(r.Header, commitTimeout))
 	defer cancel()
-	body, err := io.ReadAll(r.Body) // of ContentLength; grows as bytes arrive
+	err := http.NewResponseController(w.ResponseWriter).SetReadDeadline(time.Now().Add(writeTimeout))
+	var body []byte
+	if err == nil {
+		body, err = io.ReadAll(r.Body) // of ContentLength; grows as bytes arrive
+	}
 	if err != nil {
 		return w.refuse(refusedMalformed)
 	}
@@ -43,9 +47,7 @@ func (s *Server) commit(w answer, r *http.Request, from metadata.Agent) string {
 	}
 	encoded := appendResults(nil, results)
 	s.metrics.carried("out", kindCommit, from.Zone, len(encoded))
-	w.Header()["Content-Length"] = []string{strconv.Itoa(len(encoded))}
-	_, _ = w.Write(encoded) // or the caller is gone, and finds out otherwise
-	return resultOK
+	return w.reply(encoded)
 }
 
 // block answers with bytes of an object.
@@ -72,9 +74,7 @@ func (s *Server) block(w answer, r *http.Request, peer metadata.Agent) string {
 		return w.fail(err)
 	}
 	s.metrics.carried("out", kindBlock, peer.Zone, len(b))
-	w.Header()["Content-Length"] = []string{strconv.Itoa(len(b))}
-	_, _ = w.Write(b) // or the caller is gone
-	return resultOK
+	return w.reply(b)
 }
 
 // follow tells another agent of growth until either side ends.

@@ -300,7 +300,8 @@ func (svc *service) announce() {
 	index, records := svc.settings.metadataPlace(), redact(svc.settings.clusterObjects())
 	if svc.settings.Log.Format == "json" {
 		svc.log.Info("serving", "agent", self.ID, "node", self.NodeID, "version", version(), "kafka", svc.kafka.Addr().String(),
-			"advertised", at, "metadata", index, "records", records, "admin", svc.admin.Addr().String())
+			"advertised", at, "metadata", index, "records", records, "admin", svc.admin.Addr().String(),
+			"peers", self.PeerAddress)
 		return
 	}
 	var b strings.Builder
@@ -308,8 +309,11 @@ func (svc *service) announce() {
 	fmt.Fprintf(&b, "  Kafka     %s, advertised as %s\n", svc.kafka.Addr(), at)
 	fmt.Fprintf(&b, "  metadata  %s\n", index)
 	fmt.Fprintf(&b, "  records   %s\n", records)
-	fmt.Fprintf(&b, "  admin     http://%s/metrics, /healthz, /readyz, /agents, /leases, /cost, /debug/pprof/\n\n", svc.admin.Addr())
-	fmt.Fprintf(&b, "  Try:  echo hello | kcat -b %s -P -t greetings\n", at)
+	fmt.Fprintf(&b, "  admin     http://%s/metrics, /healthz, /readyz, /agents, /leases, /cost, /debug/pprof/\n", svc.admin.Addr())
+	if self.PeerAddress != "" {
+		fmt.Fprintf(&b, "  peers     %s\n", self.PeerAddress)
+	}
+	fmt.Fprintf(&b, "\n  Try:  echo hello | kcat -b %s -P -t greetings\n", at)
 	fmt.Fprintf(&b, "        kcat -b %s -C -t greetings -e\n\n", at)
 	fmt.Fprint(os.Stderr, b.String())
 }

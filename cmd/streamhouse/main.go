@@ -18,7 +18,7 @@ func main() {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	root.AddCommand(agentCommand(), agentsCommand(), leasesCommand(), costCommand(), configCommand(), segmentCommand(), versionCommand())
+	root.AddCommand(agentCommand(), agentsCommand(), leasesCommand(), topicGroupCommand(), costCommand(), configCommand(), segmentCommand(), versionCommand())
 	if err := root.ExecuteContext(context.Background()); err != nil {
 		fmt.Fprintln(os.Stderr, "streamhouse:", oneLine(err.Error()))
 		os.Exit(1)

@@ -245,6 +245,59 @@ func TestClientsAreSentHome(t *testing.T) {
 	}
 }
 
+// Clients of a zone write to and read from agents of it, whoever leads: these have the
+// leader sequence what they take in.
+func TestAgentsStandInForLeadersElsewhere(t *testing.T) {
+	t.Parallel()
+	r := newZonesRig(t)
+	r.start("b2")
+	atHome, other := clientsOf("b")[0], clientsOf("a")[0]
+	mustProduce(atHome.dial(t, r.agents["b1"].addr), r.topic, 0, batchtest.Of("0"))
+	asked := other.dial(t, r.agents["a1"].addr)
+	standIn := ""
+	var epoch int32
+	eventually(t, "clients of the other zone are told of an agent of theirs", func() bool {
+		_, m := metadataOf(asked, r.topic.name)
+		standIn, epoch = leaderAddress(asked, r.topic, 0), m.Partitions[0].LeaderEpoch
+		return r.at("a", standIn) && epoch >= 0
+	})
+	w := other.dial(t, standIn)
+	if p := produceUntilTaken(w, r.topic, 0, batchtest.Of("1")); p.BaseOffset != 1 {
+		t.Errorf("a record of the other zone is at %d", p.BaseOffset)
+	}
+	if got := values(readLog(w, r.topic, 0)); !slices.Equal(got, []string{"0", "1"}) || !r.agents["b1"].holds(r.topic, 0) {
+		t.Errorf("log %q; the leader leads: %v", got, r.agents["b1"].holds(r.topic, 0))
+	}
+	direct := other
+	eventually(t, "one that writes to the leader is sent home", func() bool {
+		direct.id += ",again"
+		at := direct.dial(t, r.agents["b1"].addr)
+		at.send(produceRequest(12, r.topic, 0, -1, []byte("no records, should they be taken here")))
+		resp := at.receive().(*kmsg.ProduceResponse)
+		p := resp.Topics[0].Partitions[0]
+		return p.ErrorCode == kerr.NotLeaderForPartition.Code && p.CurrentLeader.LeaderEpoch == epoch &&
+			r.zoneOf(p.CurrentLeader.LeaderID) == "a"
+	})
+
+	// When another agent leads, who stands in says so, and names itself.
+	gone := r.agents["b1"]
+	delete(r.agents, "b1")
+	gone.end()
+	produceUntilTaken(w, r.topic, 0, batchtest.Of("2"))
+	if got := values(readLog(w, r.topic, 0)); !slices.Equal(got, []string{"0", "1", "2"}) {
+		t.Errorf("log %q", got)
+	}
+	eventually(t, "a fetch in the old leader epoch is told of the new one", func() bool {
+		req := fetchRequest(18, r.topic, 0, 0)
+		req.Topics[0].Partitions[0].CurrentLeaderEpoch = epoch
+		w.send(req)
+		resp := w.receive().(*kmsg.FetchResponse)
+		p := resp.Topics[0].Partitions[0]
+		return p.ErrorCode == kerr.NotLeaderForPartition.Code && p.CurrentLeader.LeaderEpoch == epoch+1 &&
+			len(resp.Brokers) == 1 && net.JoinHostPort(resp.Brokers[0].Host, fmt.Sprint(resp.Brokers[0].Port)) == standIn
+	})
+}
+
 // Members of a group in several zones have one coordinator, which clients find that
 // look for it among the agents that they are told of.
 func TestGroupsOverZones(t *testing.T) {

@@ -43,6 +43,7 @@ type Settings struct {
 	AvailabilityZone  string
 	Zones             zone.Map
 	AgentGroup        string
+	TopicGroups       config.TopicGroups
 	Cluster           string
 	MultiAgent        bool
 	DataDir           string
@@ -129,7 +130,8 @@ func settingsTable(s *Settings) []setting {
 		{"admin_address", text(&s.AdminAddress), "Where /metrics, /healthz, /readyz, /agents, /leases, /cost and /debug/pprof listen. Keep it private."},
 		{"availability_zone", text(&s.AvailabilityZone), "Zone in which this agent runs, and the broker's rack for clients. Those that are known to be of the same zone are told of its agents only, as long as there are any: by a tag in their client id (zone=us-east-1a, and the spellings of WarpStream and Inkless), by the subnets of zones, or by client.rack of consumers."},
 		{"zones", subnets(&s.Zones), "Subnets of clients by zone: zone=subnet,subnet;zone=subnet, or in the file a list below each zone. The smallest subnet that has a client's address says in which zone it is, unless its client id does."},
-		{"agent_group", text(&s.AgentGroup), "Group of agents to which this one belongs: it serves the topics of that group, and nothing of others is there. Up to 64 characters of a-z, A-Z, 0-9, '.', '_' and '-'. The default group has no name."},
+		{"agent_group", text(&s.AgentGroup), "Group of agents to which this one belongs: it serves the topics and the consumer groups of that group, and nothing of others is there (docs/AGENT_GROUPS.md). Up to 64 characters of a-z, A-Z, 0-9, '.', '_' and '-'. The default group has no name."},
+		{"topic_agent_groups", topicGroups(&s.TopicGroups), "Agent groups of new topics by prefixes of their names: prefix=group, separated by commas; the longest prefix counts, and topics without one are of the agent's own group. Set it alike for all agents: those of the default group make such a topic in its group, and those of another refuse to make it."},
 		{"cluster", text(&s.Cluster), clusterDoc},
 		{"multi_agent", boolean(&s.MultiAgent), "State that other agents share the stores, and refuse to start on stores that they cannot share: it takes PostgreSQL and S3."},
 		{"data_dir", text(&s.DataDir), "Folder of the embedded stores, used where metadata_url or object_url is not set."},
@@ -328,7 +330,7 @@ func (s *Settings) nodeConfig(session uuid.UUID, host string, port int32) node.C
 		Lease: s.leaseConfig(), TopologyInterval: s.TopologyInterval, ShutdownTimeout: s.ShutdownTimeout,
 		Flush: s.Flush, Fetch: s.fetchConfig(debug.SetMemoryLimit(-1)), Objects: objstore.DefaultPolicy(),
 		Peers: peers.DefaultConfig(), RPC: s.rpcConfig(), Server: s.serverConfig(), Prices: s.prices(),
-		Zones: s.Zones, Configs: s.brokerConfigs(), LogDir: withoutQuery(s.clusterObjects()),
+		Zones: s.Zones, Configs: s.brokerConfigs(), TopicGroups: s.TopicGroups, LogDir: withoutQuery(s.clusterObjects()),
 	}
 }
 

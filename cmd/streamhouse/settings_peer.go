@@ -84,7 +84,7 @@ func (p *PeerSettings) files() rpc.Files {
 
 // listenPeers opens the listener for calls of other agents; nil if it is off.
 func (s *Settings) listenPeers() (net.Listener, error) {
-	if s.Peer.Address == peerOff {
+	if s.Peer.Address == peerOff || s.Peer.Address == "" {
 		return nil, nil
 	}
 	l, err := net.Listen("tcp", s.Peer.Address)

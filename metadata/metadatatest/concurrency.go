@@ -123,6 +123,42 @@ var concurrencyTests = []test{
 		}
 		e.equal("high watermark", e.high(p.Key), high)
 	}},
+	{"of a commit of several parts and a claim of their names one wins whole", func(e *env) {
+		p := e.ledTopic(1)[0]
+		high := int64(0)
+		for range 20 {
+			var (
+				c       = metadata.Commit{AgentID: e.agent}
+				ids     []segment.ID
+				results [][]metadata.CommitResult
+				claimed []segment.ID
+			)
+			for n := range 8 {
+				o := object(batch(p, 1))
+				o.ID = segment.Part(o.ID, n)
+				c.Objects, ids = append(c.Objects, o), append(ids, o.ID)
+			}
+			slices.Reverse(ids)
+			e.together(2, func(n int) (err error) {
+				if n == 0 {
+					claimed, err = e.store.ClaimOrphans(e.ctx, ids)
+				} else {
+					results, err = e.store.Commit(e.ctx, &c)
+				}
+				return err
+			})
+			want := metadata.ObjectClaimed
+			if len(claimed) == 0 {
+				want, high = metadata.Committed, high+8
+			}
+			for _, r := range results {
+				if r[0].Outcome != want || len(claimed)%len(ids) != 0 {
+					e.Fatalf("outcomes are %v, %d of 8 were claimed", results, len(claimed))
+				}
+			}
+		}
+		e.equal("high watermark", e.high(p.Key), high)
+	}},
 	{"agents that take partitions from each other never write at once", func(e *env) {
 		const agents, rounds, partitions = 4, 30, 2
 		ks := keys(e.newTopic(partitions))
