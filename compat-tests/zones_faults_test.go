@@ -51,7 +51,7 @@ func threeZones(t *testing.T) *faultRun {
 			clients++
 			return cluster.Client(cluster.Zones[clients%len(cluster.Zones)])
 		},
-		views: viewsOf(cluster),
+		views: viewsOf(cluster, slow(t)),
 	})
 	r.zones = cluster
 	return r

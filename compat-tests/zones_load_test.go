@@ -32,6 +32,7 @@ const (
 type zonedLoad struct {
 	*load
 	cluster          *harness.ZonedCluster
+	all              bool // what takes minutes is wanted
 	producers        []*zonedProducer
 	readers          []*zonedReader
 	consumingContext context.Context
@@ -60,13 +61,13 @@ type zonedReader struct {
 	next []int64 // guarded by load.mu
 }
 
-func startZonedLoad(t *testing.T, cluster *harness.ZonedCluster) *zonedLoad {
+func startZonedLoad(t *testing.T, cluster *harness.ZonedCluster, all bool) *zonedLoad {
 	t.Helper()
 	l := &zonedLoad{
 		load:    newLoad(cluster.Seeds(), zonedTopic),
-		cluster: cluster, written: make([]int64, zonedPartitions),
+		cluster: cluster, all: all, written: make([]int64, zonedPartitions),
 	}
-	l.parse, l.views = parseZonedValue, viewsOf(cluster)
+	l.parse, l.views = parseZonedValue, viewsOf(cluster, all)
 	admin := kadm.NewClient(l.in(t, cluster.Zones[0]))
 	if _, err := admin.CreateTopic(deadline(t, time.Minute), zonedPartitions, -1, nil, l.topic); err != nil {
 		t.Fatalf("create topic: %v", err)
@@ -260,11 +261,10 @@ func (l *zonedLoad) allRead() bool {
 	})
 }
 
-// viewsOf are views of agents of all zones, each from its own: of one a zone, or of all of them in the long version.
-func viewsOf(cluster *harness.ZonedCluster) func(context.Context, *testing.T, *load) []view {
+// viewsOf are views of agents of all zones, each from its own: of all of them, or of one a zone.
+func viewsOf(cluster *harness.ZonedCluster, all bool) func(context.Context, *testing.T, *load) []view {
 	return func(ctx context.Context, t *testing.T, l *load) (views []view) {
 		t.Helper()
-		all := slow(t)
 		for _, zone := range cluster.Zones {
 			client := l.client(t, cluster.Client(zone)...)
 			brokers, err := kadm.NewClient(client).ListBrokers(ctx)
