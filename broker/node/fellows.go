@@ -25,7 +25,7 @@ func (n *Node) borrow(held *lease.HeldByOtherError) bool {
 	view := n.Topology.Snapshot()
 	holder, listed := view.Agent(held.Holder.AgentID)
 	zone := n.cfg.Self.Zone
-	return listed && view.Heard(holder) && zone != "" && holder.Zone != "" && holder.Zone != zone && n.reachable(holder.ID)
+	return listed && view.Heard(holder) && view.StandIns() && zone != "" && holder.Zone != "" && holder.Zone != zone && n.reachable(holder.ID)
 }
 
 // viewed ends the borrowed leases whose keys another agent leads by now, or nobody

@@ -36,6 +36,7 @@ type Snapshot struct {
 	agents  []metadata.Agent // by node id; all that are listed
 	agentAt map[string]int   // by agent id, the place in agents
 	alive   map[string]bool  // the zones of which an agent is heard of
+	mute    bool             // a listed agent has no peer address
 	byName  map[string]*Topic
 	byID    map[uuid.UUID]*Topic
 	leaders map[lease.Key]metadata.Leader
@@ -76,10 +77,11 @@ func (s *Snapshot) Without(sessions []uuid.UUID) *Snapshot {
 
 // list lists the agents, which are sorted by node id.
 func (s *Snapshot) list(agents []metadata.Agent) {
-	s.agents, s.agentAt, s.alive = agents, make(map[string]int, len(agents)), make(map[string]bool)
+	s.agents, s.agentAt, s.alive, s.mute = agents, make(map[string]int, len(agents)), make(map[string]bool), false
 	for i := range agents {
 		a := &agents[i]
 		s.agentAt[a.ID] = i
+		s.mute = s.mute || a.PeerAddress == ""
 		if a.Zone != "" && s.heard(a) {
 			s.alive[a.Zone] = true
 		}

@@ -87,21 +87,29 @@ func prepare(t testing.TB, id string, env []string, flags ...string) *Agent {
 	return agent
 }
 
-// stopAfter has an agent stopped at the end of the test.
-func stopAfter(t testing.TB, agent *Agent) {
+// stopAfter has agents stopped at the end of the test, all at once.
+func stopAfter(t testing.TB, agents ...*Agent) {
 	t.Helper()
 	t.Cleanup(func() {
-		if agent.process == nil {
-			return
-		}
 		// The test's context has ended by now.
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), stopTimeout)
 		defer cancel()
-		if err := agent.Stop(ctx); err != nil {
-			t.Error(err)
+		var stopping sync.WaitGroup
+		for _, agent := range agents {
+			if agent.process == nil {
+				continue
+			}
+			stopping.Go(func() {
+				if err := agent.Stop(ctx); err != nil {
+					t.Error(err)
+				}
+			})
 		}
-		if t.Failed() {
-			t.Logf("log of agent %s:\n%s", agent.id, agent.LogTail())
+		stopping.Wait()
+		for _, agent := range agents {
+			if t.Failed() && agent.process != nil {
+				t.Logf("log of agent %s:\n%s", agent.id, agent.LogTail())
+			}
 		}
 	})
 }
@@ -128,7 +136,7 @@ func start(t testing.TB, agents ...*Agent) {
 
 // awaitPeers returns when the agent's Metadata lists n agents.
 func (a *Agent) awaitPeers(ctx context.Context, n int) error {
-	client, err := kgo.NewClient(kgo.SeedBrokers(a.address))
+	client, err := kgo.NewClient(kgo.SeedBrokers(a.address), kgo.ClientID(NoZone))
 	if err != nil {
 		return fmt.Errorf("make a client: %w", err)
 	}
