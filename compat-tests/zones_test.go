@@ -73,7 +73,7 @@ func (l *zonedLoad) writeThrough(t *testing.T, each int, what func()) {
 	ctx := deadline(t, time.Minute)
 	wrote := make(chan error, 1)
 	go func() { wrote <- l.tryWrite(ctx, each) }()
-	if err := l.awaitAcks(ctx, each*zonedPartitions); err != nil { // a third of them
+	if err := l.awaitAcks(ctx, each*zonedWidth); err != nil { // a third of them
 		t.Error(err)
 	}
 	what()
@@ -128,7 +128,7 @@ func (l *zonedLoad) measure(t *testing.T, when string, each int) {
 	l.write(deadline(t, 2*time.Minute), t, each)
 	took := time.Since(begun)
 	flows = l.cluster.Flows().Since(flows)
-	payload := int64(len(zones) * each * zonedPartitions * zonedValueSize)
+	payload := int64(len(zones) * each * zonedWidth * zonedValueSize)
 
 	clients := flows.Sum(func(f harness.Flow) bool { return f.Kind == harness.Clients && f.Crosses() })
 	peers := flows.Sum(func(f harness.Flow) bool { return f.Kind == harness.Peers && f.Crosses() })
