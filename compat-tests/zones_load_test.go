@@ -17,7 +17,7 @@ import (
 )
 
 const (
-	zonedTopic      = "zoned"
+	zonedTopic = "zoned"
 	zonedWidth = 24
 	// A batch is of one to four records.
 	zonedValueSize = 16 << 10
