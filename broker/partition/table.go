@@ -108,6 +108,10 @@ func (t *Table) Append(appends []Append) *Pending {
 	return p
 }
 
+// Miss takes note that a batch is refused with err before it comes to Append, though
+// batches behind it in its stream may be appended: they fail with the same error.
+func (t *Table) Miss(k lease.Key, b *batch.Validated, err error) { t.pool.Miss(k, b, err) }
+
 // Run acquires the leases that appends wait for, until ctx ends, and returns
 // nil then. What waits is failed with ErrClosed.
 func (t *Table) Run(ctx context.Context) error {

@@ -372,3 +372,24 @@ func BenchmarkLeaderFor(b *testing.B) {
 		})
 	}
 }
+
+// Who leads partitions commits, and nobody else; of other agent groups nothing is known.
+func TestCommitting(t *testing.T) {
+	t.Parallel()
+	late := agent(4, fresh)
+	s := viewOf(t, metadata.Topology{
+		Agents:  []metadata.Agent{agent(1, 0), agent(2, 0), agent(3, 0), late},
+		Sharing: 6,
+		Leaders: []metadata.Leader{leader(key(1, 0), 1, 0), leader(key(1, 1), 2, 0), leader(key(1, 2), 2, 0), leader(key(1, 3), 4, 0), leader(key(1, 4), 0, 3)},
+		Shards:  []metadata.Leader{leader(metadata.GroupShardKey("", 0), 3, 1)},
+	})
+	const others = 2 // of other groups
+	for id, want := range map[string]int{agent(1, 0).ID: 2 + others, agent(2, 0).ID: 2 + others, agent(3, 0).ID: 3 + others} {
+		if n := s.Committing(id); n != want {
+			t.Errorf("%s finds %d agents that commit, not %d", id, n, want)
+		}
+	}
+	if n := viewOf(t, metadata.Topology{}).Committing("alone"); n != 1 {
+		t.Errorf("an agent alone finds %d", n)
+	}
+}
