@@ -10,7 +10,6 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -187,19 +186,18 @@ func (h *home) told(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	home := 0
+	zones, home := make(map[int32]string), 0
 	for _, b := range metadata.Brokers {
-		if b.Rack != nil && *b.Rack == h.zone {
+		if zones[b.NodeID] = *b.Rack; *b.Rack == h.zone {
 			home++
 		}
 	}
-	if home != len(h.agents) || len(metadata.Brokers) != home+1 {
-		return fmt.Errorf("a client of zone %s is told of %+v", h.zone, metadata.Brokers)
+	if home != len(h.agents) || len(zones) != home+1 {
+		return fmt.Errorf("a client of zone %s is told of agents in zones %v", h.zone, zones)
 	}
 	leading := metadata.Topics["orders"].Partitions
 	for _, p := range leading {
-		i := slices.IndexFunc(metadata.Brokers, func(b kadm.BrokerDetail) bool { return b.NodeID == p.Leader })
-		if i < 0 || *metadata.Brokers[i].Rack != h.zone {
+		if zones[p.Leader] != h.zone {
 			return fmt.Errorf("a client of zone %s is told that %d leads partition %d", h.zone, p.Leader, p.Partition)
 		}
 	}
