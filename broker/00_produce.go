@@ -143,15 +143,16 @@ func stageAppend(resolve *resolver, from *visit, ref topicRef, p *kmsg.ProduceRe
 	if err != nil {
 		return partition.Append{}, err
 	}
-	if err := from.check(key); err != nil {
-		return partition.Append{Key: key}, err
-	}
 	v, err := batch.Validate(p.Records, produceRules(t, version, now))
 	if err != nil {
 		return partition.Append{}, err
 	}
 	if v.Transactional {
 		return partition.Append{}, kerr.TransactionalIDAuthorizationFailed
+	}
+	if err := from.check(key); err != nil {
+		from.b.Partitions.Miss(key, &v, err) // the next one may be let in, as zones and views go
+		return partition.Append{Key: key}, err
 	}
 	return partition.Append{Key: key, Batch: v, LogAppendTime: t.Config.LogAppendTime}, nil
 }

@@ -108,6 +108,10 @@ func (t *Table) Append(appends []Append) *Pending {
 	return p
 }
 
+// Miss takes note that the caller has refused a batch with err, and does not append it,
+// though it may append what is behind it in its stream: that fails with the same error.
+func (t *Table) Miss(k lease.Key, b *batch.Validated, err error) { t.pool.Miss(k, b, err) }
+
 // Run acquires the leases that appends wait for, until ctx ends, and returns
 // nil then. What waits is failed with ErrClosed.
 func (t *Table) Run(ctx context.Context) error {
