@@ -83,5 +83,5 @@ func (n *Node) handlers() rpc.Handlers {
 // commitFor commits what another agent has taken in for this one.
 func (n *Node) commitFor(ctx context.Context, from metadata.Agent, c *metadata.Commit) ([][]metadata.CommitResult, error) {
 	n.Writers.Relayed(from.Zone, c)
-	return n.pool.Commit(ctx, c)
+	return n.table.Commit(ctx, c)
 }
