@@ -122,7 +122,9 @@ func (c *Client) send(ctx context.Context, p *peer, r request) (*http.Response, 
 	}
 	resp, err := transport.RoundTrip(req)
 	if err != nil {
-		c.judge(ctx, p, err)
+		if r.kind != kindPing { // who pings draws the conclusion, and must not have it pinged again at once
+			c.judge(ctx, p, err)
+		}
 		if !sent.Load() {
 			return nil, fmt.Errorf("%w: %w", metadata.ErrUnavailable, err)
 		}
