@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -30,7 +29,7 @@ func TestExamples(t *testing.T) {
 		"production-staging": productionAndStaging,
 		"two-regions":        twoRegions,
 		"saas-tenants":       saasTenants,
-		"zones":              threeZones,
+		"zones":              clientsInZones,
 	}
 	folders, err := filepath.Glob(filepath.Join(examplesFolder(), "*", "compose.yaml"))
 	if err != nil || len(folders) != len(tests) {
@@ -40,7 +39,7 @@ func TestExamples(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			ctx := deadline(t, 3*time.Minute)
-			test(ctx, t, startExample(ctx, t, name))
+			test(ctx, t, startExample(t, name))
 		})
 	}
 }
@@ -67,7 +66,7 @@ type service struct {
 
 // startExample starts the agents that a compose file has, with their configuration files and what says who and where
 // they are. Only addresses and stores are this machine's, with a bucket for each S3 server.
-func startExample(ctx context.Context, t *testing.T, folder string) *example {
+func startExample(t *testing.T, folder string) *example {
 	t.Helper()
 	folder = filepath.Join(examplesFolder(), folder)
 	var compose struct {
@@ -80,29 +79,22 @@ func startExample(ctx context.Context, t *testing.T, folder string) *example {
 			x.buckets[name] = testdb.S3(t)
 		}
 	}
+	var names []string
+	var configurations []harness.Configuration
 	for name, s := range compose.Services {
 		if s.Build.Target != "agent" {
 			continue
 		}
 		file, _, _ := strings.Cut(s.Volumes[0], ":")
-		file = filepath.Join(folder, file)
-		env := []string{"STREAMHOUSE_METADATA_URL=" + x.database, "STREAMHOUSE_OBJECT_URL=" + x.objects(t, file)}
+		c := harness.Configuration{ID: s.Environment["STREAMHOUSE_AGENT_ID"], File: filepath.Join(folder, file)}
+		c.Env = []string{"STREAMHOUSE_METADATA_URL=" + x.database, "STREAMHOUSE_OBJECT_URL=" + x.objects(t, c.File)}
 		if zone, ok := s.Environment["STREAMHOUSE_AVAILABILITY_ZONE"]; ok {
-			env = append(env, "STREAMHOUSE_AVAILABILITY_ZONE="+zone)
+			c.Env = append(c.Env, "STREAMHOUSE_AVAILABILITY_ZONE="+zone)
 		}
-		x.agents[name] = harness.Configured(t, s.Environment["STREAMHOUSE_AGENT_ID"], file, env...)
+		names, configurations = append(names, name), append(configurations, c)
 	}
-	var starting sync.WaitGroup
-	for _, a := range x.agents {
-		starting.Go(func() {
-			if err := a.Start(ctx); err != nil {
-				t.Error(err)
-			}
-		})
-	}
-	starting.Wait()
-	if t.Failed() {
-		t.FailNow()
+	for i, a := range harness.Configured(t, configurations) {
+		x.agents[names[i]] = a
 	}
 	return x
 }
@@ -164,7 +156,7 @@ func (x *example) side(ctx context.Context, t *testing.T, prefix string) *side {
 	}
 	slices.Sort(want)
 	for _, a := range s.agents {
-		admin := kadm.NewClient(dialAgents(t, []*harness.Agent{a}, kgo.ClientID("zone=all")))
+		admin := kadm.NewClient(dialAgents(t, []*harness.Agent{a}, kgo.ClientID(harness.NoZone)))
 		eventually(ctx, t, func() error {
 			brokers, err := admin.ListBrokers(ctx)
 			if err != nil {

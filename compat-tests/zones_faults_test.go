@@ -18,29 +18,29 @@ import (
 
 // zoneScenarios are the rows of the fault matrix for agents of several zones.
 var zoneScenarios = []faultScenario{
-	{name: "answers to peers are lost", row: "agent ⇹ agent cut", goal: 10 * time.Second, make: threeZones, once: losePeersAnswers},
-	{name: "questions of peers are lost", row: "agent ⇹ agent cut", goal: 10 * time.Second, long: true, make: threeZones, once: losePeersQuestions},
-	{name: "the holder's link is cut", row: "agent ⇹ agent cut", goal: 10 * time.Second, long: true, make: threeZones, once: cutHolder},
-	{name: "the holder's link is reset", row: "agent ⇹ agent cut", goal: 5 * time.Second, long: true, make: threeZones, once: resetHolder},
-	{name: "all links of peers are cut", row: "agent ⇹ agent cut", goal: 10 * time.Second, long: true, make: threeZones, once: cutAllPeers},
-	{name: "links of peers are slow", row: "agent ⇹ agent cut", goal: 5 * time.Second, long: true, make: threeZones, once: slowPeers},
-	{name: "a holder is killed", row: "SIGKILL holder", goal: 5 * time.Second, long: true, make: threeZones, once: killWriting},
-	{name: "a holder is frozen, its commit lands", row: "SIGSTOP holder, then CONT", goal: 10 * time.Second, long: true, make: threeZones, once: freezeCommitted},
-	{name: "a holder is frozen, its commit waits", row: "SIGSTOP holder, then CONT", goal: 10 * time.Second, long: true, make: threeZones, once: freezeWaiting},
-	{name: "a holder hands over", row: "SIGTERM holder", goal: 5 * time.Second, long: true, make: threeZones, once: stopHolder},
-	{name: "a holder is cut off from Postgres", row: "agent ⇹ PG cut", goal: 15 * time.Second, long: true, make: threeZones, once: cutFromPostgres},
-	{name: "an uploader is killed", row: "SIGKILL uploader", goal: 5 * time.Second, long: true, make: threeZones, once: killUploader},
-	{name: "an uploader is frozen", row: "SIGSTOP uploader, then CONT", goal: 10 * time.Second, long: true, make: threeZones, once: freezeUploader},
-	{name: "an uploader is cut off from Postgres", row: "agent ⇹ PG cut", goal: 15 * time.Second, long: true, make: threeZones, once: cutUploaderFromPostgres},
-	{name: "S3 is slow in a zone", row: "S3 slow", goal: 10 * time.Second, long: true, make: threeZones, once: slowBucketOfZone},
-	{name: "answers of commits are lost", row: "PG ambiguous commit", long: true, make: threeZones, once: loseEachAnswer},
+	{name: "answers to peers are lost", row: "agent ⇹ agent cut", goal: 10 * time.Second, make: zonedAgents, once: losePeersAnswers},
+	{name: "questions of peers are lost", row: "agent ⇹ agent cut", goal: 10 * time.Second, long: true, make: zonedAgents, once: losePeersQuestions},
+	{name: "the holder's link is cut", row: "agent ⇹ agent cut", goal: 10 * time.Second, long: true, make: zonedAgents, once: cutHolder},
+	{name: "the holder's link is reset", row: "agent ⇹ agent cut", goal: 5 * time.Second, long: true, make: zonedAgents, once: resetHolder},
+	{name: "all links of peers are cut", row: "agent ⇹ agent cut", goal: 10 * time.Second, long: true, make: zonedAgents, once: cutAllPeers},
+	{name: "links of peers are slow", row: "agent ⇹ agent cut", goal: 5 * time.Second, long: true, make: zonedAgents, once: slowPeers},
+	{name: "a holder is killed", row: "SIGKILL holder", goal: 5 * time.Second, long: true, make: zonedAgents, once: killWriting},
+	{name: "a holder is frozen, its commit lands", row: "SIGSTOP holder, then CONT", goal: 10 * time.Second, long: true, make: zonedAgents, once: freezeCommitted},
+	{name: "a holder is frozen, its commit waits", row: "SIGSTOP holder, then CONT", goal: 10 * time.Second, long: true, make: zonedAgents, once: freezeWaiting},
+	{name: "a holder hands over", row: "SIGTERM holder", goal: 5 * time.Second, long: true, make: zonedAgents, once: stopHolder},
+	{name: "a holder is cut off from Postgres", row: "agent ⇹ PG cut", goal: 15 * time.Second, long: true, make: zonedAgents, once: cutFromPostgres},
+	{name: "an uploader is killed", row: "SIGKILL uploader", goal: 5 * time.Second, long: true, make: zonedAgents, once: killUploader},
+	{name: "an uploader is frozen", row: "SIGSTOP uploader, then CONT", goal: 10 * time.Second, long: true, make: zonedAgents, once: freezeUploader},
+	{name: "an uploader is cut off from Postgres", row: "agent ⇹ PG cut", goal: 15 * time.Second, long: true, make: zonedAgents, once: cutUploaderFromPostgres},
+	{name: "S3 is slow in a zone", row: "S3 slow", goal: 10 * time.Second, long: true, make: zonedAgents, once: slowBucketOfZone},
+	{name: "answers of commits are lost", row: "PG ambiguous commit", long: true, make: zonedAgents, once: loseEachAnswer},
 }
 
 // TestZoneScenarios is TestScenarios with agents in three zones, whose links to each other have faults too.
 func TestZoneScenarios(t *testing.T) { runScenarios(t, zoneScenarios) }
 
-// threeZones makes two agents in each of three zones, with clients in all.
-func threeZones(t *testing.T) *faultRun {
+// zonedAgents makes two agents in each of three zones, with clients in all.
+func zonedAgents(t *testing.T) *faultRun {
 	t.Helper()
 	stores := harness.FastStores(t)
 	cluster := harness.StartZonedCluster(t, stores, shortLeases...)
@@ -51,7 +51,7 @@ func threeZones(t *testing.T) *faultRun {
 			clients++
 			return cluster.Client(cluster.Zones[clients%len(cluster.Zones)])
 		},
-		views: viewsOf(cluster),
+		views: viewsOf(cluster, slow(t)),
 	})
 	r.zones = cluster
 	return r

@@ -17,8 +17,8 @@ import (
 )
 
 const (
-	zonedTopic      = "zoned"
-	zonedPartitions = 24
+	zonedTopic = "zoned"
+	zonedWidth = 24
 	// A batch is of one to four records.
 	zonedValueSize = 16 << 10
 	zonedBatchSize = 4*zonedValueSize + 4<<10
@@ -32,6 +32,7 @@ const (
 type zonedLoad struct {
 	*load
 	cluster          *harness.ZonedCluster
+	all              bool // what takes minutes is wanted
 	producers        []*zonedProducer
 	readers          []*zonedReader
 	consumingContext context.Context
@@ -60,15 +61,15 @@ type zonedReader struct {
 	next []int64 // guarded by load.mu
 }
 
-func startZonedLoad(t *testing.T, cluster *harness.ZonedCluster) *zonedLoad {
+func startZonedLoad(t *testing.T, cluster *harness.ZonedCluster, all bool) *zonedLoad {
 	t.Helper()
 	l := &zonedLoad{
 		load:    newLoad(cluster.Seeds(), zonedTopic),
-		cluster: cluster, written: make([]int64, zonedPartitions),
+		cluster: cluster, all: all, written: make([]int64, zonedWidth),
 	}
-	l.parse, l.views = parseZonedValue, viewsOf(cluster)
+	l.parse, l.views = parseZonedValue, viewsOf(cluster, all)
 	admin := kadm.NewClient(l.in(t, cluster.Zones[0]))
-	if _, err := admin.CreateTopic(deadline(t, time.Minute), zonedPartitions, -1, nil, l.topic); err != nil {
+	if _, err := admin.CreateTopic(deadline(t, time.Minute), zonedWidth, -1, nil, l.topic); err != nil {
 		t.Fatalf("create topic: %v", err)
 	}
 	t.Cleanup(func() { l.reportProblems(t) })
@@ -82,7 +83,7 @@ func startZonedLoad(t *testing.T, cluster *harness.ZonedCluster) *zonedLoad {
 			keys:   zonedKeysOf(zone),
 		})
 		poller := l.recorder.Poller()
-		for partition := range int32(zonedPartitions) {
+		for partition := range int32(zonedWidth) {
 			poller.Begin(partition, 0)
 		}
 		l.read(l.in(t, zone, kgo.ConsumeTopics(l.topic), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart())),
@@ -101,18 +102,18 @@ func startZonedLoad(t *testing.T, cluster *harness.ZonedCluster) *zonedLoad {
 
 // zonedKeysOf are the keys that a zone's producer has, over and over: each partition's in turn.
 func zonedKeysOf(zone string) []zonedKey {
-	by := make([][]zonedKey, zonedPartitions)
+	by := make([][]zonedKey, zonedWidth)
 	partitioner := kgo.StickyKeyPartitioner(nil).ForTopic(zonedTopic)
 	for n, had := 0, 0; had < zonedKeys; n++ {
 		key := fmt.Appendf(nil, "%s-%s-%d", harness.Mark, zone, n)
-		partition := partitioner.Partition(&kgo.Record{Key: key}, zonedPartitions)
-		if len(by[partition]) < zonedKeys/zonedPartitions {
+		partition := partitioner.Partition(&kgo.Record{Key: key}, zonedWidth)
+		if len(by[partition]) < zonedKeys/zonedWidth {
 			by[partition] = append(by[partition], zonedKey{key, int32(partition)})
 			had++
 		}
 	}
 	var keys []zonedKey
-	for n := range zonedKeys / zonedPartitions {
+	for n := range zonedKeys / zonedWidth {
 		for _, of := range by {
 			keys = append(keys, of[n])
 		}
@@ -150,7 +151,7 @@ func (l *zonedLoad) in(t *testing.T, zone string, options ...kgo.Opt) *kgo.Clien
 
 // read has a client consume until the consumers are stopped.
 func (l *zonedLoad) read(client *kgo.Client, poller *check.Poller, reader *zonedReader) {
-	reader.next = make([]int64, zonedPartitions)
+	reader.next = make([]int64, zonedWidth)
 	if !slices.Contains(l.readers, reader) {
 		l.readers = append(l.readers, reader)
 	}
@@ -226,7 +227,7 @@ func (l *zonedLoad) positions() string {
 func (l *zonedLoad) produce(ctx context.Context, p *zonedProducer, each int) {
 	var pending sync.WaitGroup
 	defer pending.Wait()
-	for range each * zonedPartitions {
+	for range each * zonedWidth {
 		key := p.keys[p.next%len(p.keys)]
 		p.next++
 		l.mu.Lock()
@@ -260,11 +261,10 @@ func (l *zonedLoad) allRead() bool {
 	})
 }
 
-// viewsOf are views of agents of all zones, each from its own: of one a zone, or of all of them in the long version.
-func viewsOf(cluster *harness.ZonedCluster) func(context.Context, *testing.T, *load) []view {
+// viewsOf are views of agents of all zones, each from its own: of all of them, or of one a zone.
+func viewsOf(cluster *harness.ZonedCluster, all bool) func(context.Context, *testing.T, *load) []view {
 	return func(ctx context.Context, t *testing.T, l *load) (views []view) {
 		t.Helper()
-		all := slow(t)
 		for _, zone := range cluster.Zones {
 			client := l.client(t, cluster.Client(zone)...)
 			brokers, err := kadm.NewClient(client).ListBrokers(ctx)

@@ -15,8 +15,12 @@ const (
 	// zonedControl is the part of the payload that agents may send each other. What they send when there is nothing to do
 	// comes on top in the quick version, which may take any time.
 	zonedControl = 0.01
-	// zonedAgain is the part of what a zone got of the bucket that it may have got before.
-	zonedAgain = 0.05
+	// zonedAgain is the part of what a zone got of the bucket that it may have got before: half of it, were nothing shared.
+	// Where time is short, agents ask again what was not answered soon, and do not wait for each other: the quick version
+	// allows for that, and does not judge short windows, in which one such request counts for much.
+	zonedAgain, zonedAgainQuickly = 0.05, 0.25
+	// zonedLong is how many records of each zone for each partition a long window has: 45 MiB.
+	zonedLong = 40
 )
 
 // TestZones counts what passes between three zones of two agents each, of which each has a producer that writes to all
@@ -24,15 +28,14 @@ const (
 // when a whole zone has come back. In between, nothing is lost, with whole zones away.
 func TestZones(t *testing.T) {
 	all := slow(t)
-	const enough = 40        // records of each zone for each partition: 45 MiB
-	long, short := enough, 8 // in the longest window, and in what else is written
+	long, short := zonedLong, 8 // in the longest window, and in what else is written
 	if all {
-		long, short = 5*enough, enough
+		long, short = 5*zonedLong, zonedLong
 	} else {
 		t.Parallel()
 	}
 	cluster := harness.StartZonedCluster(t, harness.FastStores(t))
-	l := startZonedLoad(t, cluster)
+	l := startZonedLoad(t, cluster, all)
 	l.settle(t, "at first")
 	if !all {
 		l.measureIdle(t)
@@ -70,7 +73,7 @@ func (l *zonedLoad) writeThrough(t *testing.T, each int, what func()) {
 	ctx := deadline(t, time.Minute)
 	wrote := make(chan error, 1)
 	go func() { wrote <- l.tryWrite(ctx, each) }()
-	if err := l.awaitAcks(ctx, each*zonedPartitions); err != nil { // a third of them
+	if err := l.awaitAcks(ctx, each*zonedWidth); err != nil { // a third of them
 		t.Error(err)
 	}
 	what()
@@ -125,7 +128,7 @@ func (l *zonedLoad) measure(t *testing.T, when string, each int) {
 	l.write(deadline(t, 2*time.Minute), t, each)
 	took := time.Since(begun)
 	flows = l.cluster.Flows().Since(flows)
-	payload := int64(len(zones) * each * zonedPartitions * zonedValueSize)
+	payload := int64(len(zones) * each * zonedWidth * zonedValueSize)
 
 	clients := flows.Sum(func(f harness.Flow) bool { return f.Kind == harness.Clients && f.Crosses() })
 	peers := flows.Sum(func(f harness.Flow) bool { return f.Kind == harness.Peers && f.Crosses() })
@@ -146,10 +149,14 @@ func (l *zonedLoad) measure(t *testing.T, when string, each int) {
 	if control := flows.Sum(controls).Bytes; float64(control) > zonedControl*float64(payload)+l.idle*took.Seconds() {
 		t.Errorf("%s: agents of different zones exchanged %s", when, part(control))
 	}
+	again := zonedAgain
+	if !l.all {
+		again = zonedAgainQuickly
+	}
 	for i, use := range objects() {
 		use = use.Since(had[i])
 		t.Logf("%s: zone %s: %s", when, zones[i], use)
-		if float64(use.GotAgain) > zonedAgain*float64(use.GetBytes) {
+		if each >= zonedLong && float64(use.GotAgain) > again*float64(use.GetBytes) {
 			t.Errorf("%s: zone %s got from the bucket what it had got before", when, zones[i])
 		}
 	}

@@ -114,21 +114,28 @@ func stopAfter(t testing.TB, agents ...*Agent) {
 	})
 }
 
+// start starts agents, all at once, and returns when each of them knows of all.
 func start(t testing.TB, agents ...*Agent) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), startTimeout)
 	defer cancel()
+	launch(ctx, t, agents...)
+	for _, agent := range agents {
+		if err := agent.awaitPeers(ctx, len(agents)); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// launch starts agents, all at once.
+func launch(ctx context.Context, t testing.TB, agents ...*Agent) {
+	t.Helper()
 	errs := make([]error, len(agents))
 	var wg sync.WaitGroup
 	for i, agent := range agents {
 		wg.Go(func() { errs[i] = agent.Start(ctx) })
 	}
 	wg.Wait()
-	for i, agent := range agents {
-		if errs[i] == nil {
-			errs[i] = agent.awaitPeers(ctx, len(agents))
-		}
-	}
 	if err := errors.Join(errs...); err != nil {
 		t.Fatal(err)
 	}

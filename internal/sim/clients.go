@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"fmt"
 	"net"
 	"slices"
 	"strconv"
@@ -22,6 +23,7 @@ type Operations struct {
 	Polled   int64 // records that consumers received
 	Requests int64 // requests of all clients, but for final reads
 	Final    int64 // records that were read at the end, from every agent
+	Borrowed int64 // records that one agent took in and another committed
 }
 
 // Total is the number of operations: records sent and polled, and requests that
@@ -34,25 +36,36 @@ func (o *Operations) Add(p Operations) {
 	o.Polled += p.Polled
 	o.Requests += p.Requests
 	o.Final += p.Final
+	o.Borrowed += p.Borrowed
 }
 
 // client is what all clients have: a connection to one agent at a time.
 type client struct {
 	world   *world
 	dice    *dice
+	id      string
 	address string
 	link    *link
 }
 
 func (w *world) newClient(name string, number int) *client {
 	d := w.dice(name, number)
-	return &client{world: w, dice: d, address: w.anyAddress(d)}
+	return &client{world: w, dice: d, id: fmt.Sprintf("%s %d", name, number), address: w.anyAddress(d)}
+}
+
+// newNative is newClient for one that mostly says in which zone it is, if there are any.
+func (w *world) newNative(name string, number int) *client {
+	c := w.newClient(name, number)
+	if n := c.dice.intN(w.settings.zones + 1); n > 0 {
+		c.id += ",zone=" + zoneName(n-1)
+	}
+	return c
 }
 
 // connected returns a link to the client's agent, or waits and goes elsewhere.
 func (c *client) connected() *link {
 	for c.link == nil {
-		l, err := c.world.connect(c.address, c.dice)
+		l, err := c.world.connect(c.address, c.id, c.dice)
 		if err == nil {
 			c.link = l
 			break
@@ -85,6 +98,33 @@ func (c *client) ask(req kmsg.Request) (kmsg.Response, error) {
 		return nil, err
 	}
 	return resp, nil
+}
+
+// seek leaves for some agent, or for the one that some agent names as the leader of a
+// partition.
+func (c *client) seek(p int32) {
+	c.goTo(c.world.anyAddress(c.dice))
+	if c.dice.oneIn(2) {
+		return
+	}
+	req := kmsg.NewPtrMetadataRequest()
+	req.Version = 9
+	t := kmsg.NewMetadataRequestTopic()
+	t.Topic = &c.world.topic.Name
+	req.Topics = append(req.Topics, t)
+	resp, err := c.ask(req)
+	if err != nil {
+		return
+	}
+	r := resp.(*kmsg.MetadataResponse)
+	for _, t := range r.Topics {
+		for i := range t.Partitions {
+			b := slices.IndexFunc(r.Brokers, func(b kmsg.MetadataResponseBroker) bool { return b.NodeID == t.Partitions[i].Leader })
+			if t.Partitions[i].Partition == p && b >= 0 {
+				c.goTo(net.JoinHostPort(r.Brokers[b].Host, strconv.Itoa(int(r.Brokers[b].Port))))
+			}
+		}
+	}
 }
 
 // startClients starts producers, and readers, who read until the load ends.

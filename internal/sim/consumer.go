@@ -31,7 +31,7 @@ func (w *world) fetchRequest(positions map[int32]int64, wait time.Duration) *kms
 
 // consume reads all partitions, from one agent and another, until the load ends.
 func (w *world) consume(number int) {
-	c := w.newClient("consumer", number)
+	c := w.newNative("consumer", number)
 	defer c.hangUp()
 	poller := w.recorder.Poller()
 	positions := make(map[int32]int64)
@@ -52,7 +52,7 @@ func (w *world) consume(number int) {
 		ok := c.take(resp.(*kmsg.FetchResponse), poller, positions, invoked, agent)
 		switch {
 		case !ok || c.dice.oneIn(20):
-			c.goTo(w.anyAddress(c.dice))
+			c.seek(int32(c.dice.intN(int(w.settings.partitions))))
 		case c.dice.oneIn(100): // seek
 			p := int32(c.dice.intN(int(w.settings.partitions)))
 			begin(p, int64(c.dice.intN(int(positions[p])+1)))

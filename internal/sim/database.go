@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"os"
@@ -35,7 +36,8 @@ type database struct {
 	writers map[leadership]*site
 	errs    []error // what must not be
 	asked   int     // how often Watermarks was
-	// committed has the objects of which a commit was asked for, for NoIdempotence.
+	// committed has the objects of which a commit was asked for, for NoIdempotence and
+	// NewParts.
 	committed map[segment.ID]bool
 }
 
@@ -50,7 +52,7 @@ type presence struct {
 	challenge  func() // of the session that attends
 }
 
-// leadership is a leader epoch of a partition. It has one writer.
+// leadership is a leader epoch of a partition. It has one writer, besides those that have its agent write.
 type leadership struct {
 	lease.Key
 	epoch int32
@@ -250,31 +252,70 @@ func (d *database) commit(ctx context.Context, by *site, c *metadata.Commit) ([]
 			before[k] = marks[0]
 		}
 	}
-	results, err := d.mutant.commit(ctx, d, c)
+	results, err := d.mutant.commit(ctx, d, by, c)
 	if err != nil {
 		return nil, err
 	}
 	for i := range c.Objects {
-		for j := range c.Objects[i].Batches {
-			if r := results[i][j]; r.Outcome == metadata.Committed {
-				d.checkWriter(by, &c.Objects[i].Batches[j], r, before)
+		o := &c.Objects[i]
+		made := d.footer(ctx, o)
+		for j := range o.Batches {
+			b, r := &o.Batches[j], results[i][j]
+			if r.Outcome != metadata.Committed || r.BaseOffset < before[b.Key].High {
+				continue // it is not in the log, or was before
+			}
+			d.checkLeader(by, b, r, before[b.Key])
+			if made == nil || made.Origin.AgentID == by.id {
+				d.checkWriter(by, b)
+			} else {
+				d.checkOrigin(by, b, r, made)
 			}
 		}
 	}
 	return results, nil
 }
 
-// checkWriter checks the fence: a batch that is in the log since this commit was
-// written by the leader.
-func (d *database) checkWriter(by *site, b *metadata.CommitBatch, r metadata.CommitResult, before map[lease.Key]*metadata.Watermarks) {
-	w := before[b.Key]
-	if r.BaseOffset < w.High {
-		return // it is the answer to a commit of before
+// footer is that of an object; nil if there is none.
+func (d *database) footer(ctx context.Context, o *metadata.CommitObject) *segment.Footer {
+	if o.Size == 0 {
+		return nil
 	}
+	body, err := d.bucket.Get(ctx, segment.ObjectKey(o.ID), 0, -1)
+	if err != nil {
+		return nil
+	}
+	f, err := segment.DecodeFooter(bytes.NewReader(body), o.Size)
+	if err != nil {
+		d.errs = append(d.errs, fmt.Errorf("object %s: %w", o.ID, err))
+	}
+	return f
+}
+
+// checkOrigin counts a batch that was committed by another agent than the one that took
+// it in, and checks that both did so in the same leader epoch.
+func (d *database) checkOrigin(by *site, b *metadata.CommitBatch, r metadata.CommitResult, made *segment.Footer) {
+	by.world.borrowed(int64(b.Records))
+	for i := range made.Sections {
+		s := &made.Sections[i]
+		if s.Position <= b.Position && b.Position < s.End() && s.LeaderEpoch != b.LeaderEpoch {
+			d.errs = append(d.errs, fmt.Errorf("partition %d: %s wrote offset %d in leader epoch %d, taken in by %s in leader epoch %d",
+				b.Partition, by, r.BaseOffset, b.LeaderEpoch, made.Origin.AgentID, s.LeaderEpoch))
+		}
+	}
+}
+
+// checkLeader checks the fence: a batch that is in the log since this commit was
+// written by the leader.
+func (d *database) checkLeader(by *site, b *metadata.CommitBatch, r metadata.CommitResult, w *metadata.Watermarks) {
 	if w.LeaderID != by.id || w.LeaderEpoch != b.LeaderEpoch {
 		d.errs = append(d.errs, fmt.Errorf("partition %d: %s wrote offset %d in leader epoch %d, and %q led in leader epoch %d",
 			b.Partition, by, r.BaseOffset, b.LeaderEpoch, w.LeaderID, w.LeaderEpoch))
 	}
+}
+
+// checkWriter checks that one life of an agent takes batches in in a leader epoch. What
+// other agents took in in this epoch, any life of the leader may commit.
+func (d *database) checkWriter(by *site, b *metadata.CommitBatch) {
 	l := leadership{b.Key, b.LeaderEpoch}
 	if other := d.writers[l]; other != nil && other != by {
 		d.errs = append(d.errs, fmt.Errorf("partition %d was written in leader epoch %d by %s and %s", b.Partition, b.LeaderEpoch, other, by))

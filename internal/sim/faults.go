@@ -9,6 +9,7 @@ import (
 type faults struct {
 	databaseLatency, bucketLatency atomic.Int64 // ns, of one way
 	databaseOneIn, bucketOneIn     atomic.Int64 // of so many calls one fails; 0: none
+	callsOneIn                     atomic.Int64 // of so many messages between agents one breaks a connection; 0: none
 	databaseDown, bucketDown       atomic.Bool  // calls are refused
 
 	calls, puts                         atomic.Int64
@@ -17,6 +18,7 @@ type faults struct {
 	replacements                        atomic.Int64
 	databaseRestarts, outages, slowness atomic.Int64
 	burials, handOvers                  atomic.Int64
+	broken, claims, foundCommitted      atomic.Int64
 }
 
 // fate is what becomes of a call.
@@ -41,6 +43,7 @@ func (f *faults) reset() {
 	f.bucketLatency.Store(int64(usualBucketLatency))
 	f.databaseOneIn.Store(0)
 	f.bucketOneIn.Store(0)
+	f.callsOneIn.Store(0)
 	f.databaseDown.Store(false)
 	f.bucketDown.Store(false)
 }
@@ -48,6 +51,18 @@ func (f *faults) reset() {
 func (f *faults) databaseFate(d *dice) fate { return f.fate(d, &f.databaseDown, &f.databaseOneIn) }
 
 func (f *faults) bucketFate(d *dice) fate { return f.fate(d, &f.bucketDown, &f.bucketOneIn) }
+
+// callFate is what becomes of a message of a call: fine, lost or answerLost.
+func (f *faults) callFate(d *dice) fate {
+	if !d.oneIn(int(f.callsOneIn.Load())) {
+		return fine
+	}
+	f.broken.Add(1)
+	if d.oneIn(2) {
+		return lost
+	}
+	return answerLost
+}
 
 func (f *faults) fate(d *dice, down *atomic.Bool, oneIn *atomic.Int64) fate {
 	if down.Load() {
@@ -110,7 +125,7 @@ func (w *world) harm(d *dice) {
 	if s == nil {
 		return
 	}
-	switch d.intN(16) {
+	switch d.intN(19) {
 	case 0, 1:
 		w.faults.kills.Add(1)
 		w.note("%s is killed", s)
@@ -153,6 +168,11 @@ func (w *world) harm(d *dice) {
 		w.during(lasts, "bucket loses calls", func() { w.faults.bucketOneIn.Store(oneIn) }, func() { w.faults.bucketOneIn.Store(w.settings.bucketOneIn) })
 	case 14, 15:
 		w.replaceFrozen(s, lasts)
+	case 16, 17:
+		w.cut(s, "calls between agents", &s.noCalls, lasts)
+	case 18:
+		oneIn := int64(2 + d.intN(30))
+		w.during(lasts, "calls break off", func() { w.faults.callsOneIn.Store(oneIn) }, func() { w.faults.callsOneIn.Store(w.settings.callsOneIn) })
 	}
 }
 
@@ -196,6 +216,8 @@ func (f *faults) counts() map[string]int64 {
 		"calls refused": f.refused.Load(), "calls lost": f.lost.Load(), "calls late": f.late.Load(), "answers lost": f.answerLost.Load(),
 		"freezes": f.freezes.Load(), "kills": f.kills.Load(), "drains": f.drains.Load(), "cuts": f.cuts.Load(), "replacements": f.replacements.Load(),
 		"database restarts": f.databaseRestarts.Load(), "outages": f.outages.Load(), "slow stores": f.slowness.Load(),
+		"calls between agents broken off": f.broken.Load(),
+		"parts claimed for their outcome": f.claims.Load(), "of these found committed": f.foundCommitted.Load(),
 		"burials": f.burials.Load(), "leases handed over": f.handOvers.Load(),
 	}
 }

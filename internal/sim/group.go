@@ -14,7 +14,7 @@ import (
 // commitOffsets commits positions of a group that has no members, and asks for
 // them, until the load ends.
 func (w *world) commitOffsets(number int) {
-	c := w.newClient("group", number)
+	c := w.newNative("group", number)
 	defer c.hangUp()
 	group := fmt.Sprintf("group-%d", number%2)
 	for next := int64(1); w.loading(); next++ {

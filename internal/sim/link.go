@@ -41,14 +41,14 @@ const requestTimeout = 6 * time.Second
 var errNoAnswer = errors.New("no answer")
 
 // connect opens a link.
-func (w *world) connect(address string, random *dice) (*link, error) {
+func (w *world) connect(address, clientID string, random *dice) (*link, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), requestTimeout)
 	defer cancel()
 	conn, to, err := w.network.dial(ctx, nil, address, random)
 	if err != nil {
 		return nil, err
 	}
-	l := &link{conn: conn, agent: to.number, format: kmsg.NewRequestFormatter(kmsg.FormatterClientID("client"))}
+	l := &link{conn: conn, agent: to.number, format: kmsg.NewRequestFormatter(kmsg.FormatterClientID(clientID))}
 	w.links.Go(l.receive)
 	return l, nil
 }

@@ -32,13 +32,20 @@ const (
 	OffsetZero Mutant = "duplicates are answered with offset 0"
 	// StaleReads: the database answers with an older end of the log now and then.
 	StaleReads Mutant = "the end of the log goes back"
+	// ClaimNothing: an agent that does not know whether another has committed for it
+	// takes it for failed.
+	ClaimNothing Mutant = "unknown outcomes at other agents are taken for failures"
+	// OwnEpoch: an agent commits what others took in in its own leader epoch.
+	OwnEpoch Mutant = "commits for others are in another leader epoch"
+	// NewParts: a commit for another agent that is repeated names another part.
+	NewParts Mutant = "commits for others are not idempotent"
 )
 
 // Mutants lists all mistakes.
-var Mutants = []Mutant{NoFence, NoDeduplication, NoIdempotence, Guessing, LostPut, OffsetZero, StaleReads}
+var Mutants = []Mutant{NoFence, NoDeduplication, NoIdempotence, Guessing, LostPut, OffsetZero, StaleReads, ClaimNothing, OwnEpoch, NewParts}
 
 // commit commits to the database.
-func (m Mutant) commit(ctx context.Context, d *database, c *metadata.Commit) ([][]metadata.CommitResult, error) {
+func (m Mutant) commit(ctx context.Context, d *database, by *site, c *metadata.Commit) ([][]metadata.CommitResult, error) {
 	switch m {
 	case NoFence:
 		return commitUnfenced(ctx, d.Store, c)
@@ -66,7 +73,7 @@ func (m Mutant) commit(ctx context.Context, d *database, c *metadata.Commit) ([]
 			o.ID = id
 		}
 	}
-	results, err := d.Store.Commit(ctx, c)
+	results, err := d.Store.Commit(ctx, m.forOthers(ctx, d, by, c))
 	if m == OffsetZero {
 		for i := range results {
 			for j := range results[i] {
@@ -77,6 +84,39 @@ func (m Mutant) commit(ctx context.Context, d *database, c *metadata.Commit) ([]
 		}
 	}
 	return results, err
+}
+
+// forOthers is a commit with the mistakes that an agent makes with what others took in.
+func (m Mutant) forOthers(ctx context.Context, d *database, by *site, c *metadata.Commit) *metadata.Commit {
+	if m != OwnEpoch && m != NewParts {
+		return c
+	}
+	c = cloneCommit(c)
+	for i := range c.Objects {
+		o := &c.Objects[i]
+		if made := d.footer(ctx, o); made == nil || made.Origin.AgentID == c.AgentID {
+			continue
+		}
+		if again := d.committed[o.ID]; m == NewParts && again {
+			o.ID = segment.Part(o.ID, segment.MaxParts-1)
+		}
+		d.committed[o.ID] = true
+		for j := range o.Batches {
+			b := &o.Batches[j]
+			if marks, err := d.Store.Watermarks(ctx, []lease.Key{b.Key}); m == OwnEpoch && err == nil && marks[0] != nil && marks[0].LeaderID == c.AgentID {
+				b.LeaderEpoch = marks[0].LeaderEpoch
+			}
+		}
+	}
+	return c
+}
+
+// claim claims names.
+func (m Mutant) claim(ctx context.Context, store metadata.Store, ids []segment.ID) ([]segment.ID, error) {
+	if m == ClaimNothing {
+		return ids, nil
+	}
+	return store.ClaimOrphans(ctx, ids)
 }
 
 func cloneCommit(c *metadata.Commit) *metadata.Commit {

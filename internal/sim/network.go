@@ -21,6 +21,7 @@ type listener struct {
 	network *network
 	site    *site
 	address string
+	calls   bool // of other agents
 	arrived chan net.Conn
 	once    sync.Once
 	closed  chan struct{}
@@ -32,8 +33,8 @@ type address string
 func (address) Network() string  { return "sim" }
 func (a address) String() string { return string(a) }
 
-func (n *network) listen(s *site, at string) *listener {
-	l := &listener{network: n, site: s, address: at, arrived: make(chan net.Conn, 1024), closed: make(chan struct{})}
+func (n *network) listen(s *site, at string, calls bool) *listener {
+	l := &listener{network: n, site: s, address: at, calls: calls, arrived: make(chan net.Conn, 1024), closed: make(chan struct{})}
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.listeners[at] = l
@@ -99,9 +100,16 @@ func (n *network) dial(ctx context.Context, from *site, to string, random *dice)
 	if !l.site.noNetwork.pass(ctx.Done()) { // a process that stands still has a kernel that accepts
 		return nil, nil, ctx.Err()
 	}
-	near, wireNear := net.Pipe()
-	wireFar, far := net.Pipe()
-	w := &wire{from: from, to: l.site, random: random, near: wireNear, far: wireFar, down: make(chan struct{})}
+	ends := net.Pipe
+	if l.calls {
+		if !from.noCalls.pass(ctx.Done()) || !l.site.noCalls.pass(ctx.Done()) {
+			return nil, nil, ctx.Err()
+		}
+		ends = pipe
+	}
+	near, wireNear := ends()
+	wireFar, far := ends()
+	w := &wire{from: from, to: l.site, calls: l.calls, random: random, near: wireNear, far: wireFar, down: make(chan struct{})}
 	select {
 	case l.arrived <- far:
 	case <-l.closed:
@@ -119,6 +127,7 @@ const hop = 300 * time.Microsecond
 // was closed meanwhile.
 type wire struct {
 	from, to  *site // from is nil for a client
+	calls     bool  // of one agent at another
 	random    *dice
 	near, far net.Conn // the wire's own ends
 	once      sync.Once
@@ -151,10 +160,11 @@ func (w *wire) carry(from, to net.Conn) {
 	for {
 		n, err := from.Read(buf)
 		if n > 0 {
-			if !w.passes() {
+			is := w.fate()
+			if !w.passes() || is == lost {
 				return
 			}
-			if _, err := to.Write(buf[:n]); err != nil {
+			if _, err := to.Write(buf[:n]); err != nil || is == answerLost {
 				return
 			}
 		}
@@ -165,6 +175,15 @@ func (w *wire) carry(from, to net.Conn) {
 	}
 }
 
+// fate is what becomes of bytes: with those of calls a connection may break off,
+// before they arrive or behind them.
+func (w *wire) fate() fate {
+	if !w.calls {
+		return fine
+	}
+	return w.from.world.faults.callFate(w.random)
+}
+
 // passes waits until bytes come through.
 func (w *wire) passes() bool {
 	select {
@@ -173,7 +192,7 @@ func (w *wire) passes() bool {
 		return false
 	}
 	for _, s := range []*site{w.from, w.to} {
-		if s != nil && !(s.frozen.pass(w.down) && s.noNetwork.pass(w.down)) {
+		if s != nil && !(s.frozen.pass(w.down) && s.noNetwork.pass(w.down) && (!w.calls || s.noCalls.pass(w.down))) {
 			return false
 		}
 	}

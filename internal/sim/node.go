@@ -12,6 +12,7 @@ import (
 
 	"github.com/streamhouse/streamhouse/broker/node"
 	"github.com/streamhouse/streamhouse/broker/peers"
+	"github.com/streamhouse/streamhouse/broker/rpc"
 	"github.com/streamhouse/streamhouse/metadata"
 )
 
@@ -20,28 +21,37 @@ const shutdownTimeout = 20 * time.Second
 
 // startNode begins one life of an agent: the one that runs in production, with the
 // world instead of sockets and servers.
-func startNode(ctx context.Context, s *site, address string) (_ *node.Node, err error) {
+func startNode(ctx context.Context, s *site, at *slot) (_ *node.Node, err error) {
 	w := s.world
-	cfg, err := nodeConfig(s, address)
+	cfg, err := nodeConfig(s, at)
 	if err != nil {
 		return nil, err
 	}
-	l := w.network.listen(s, address)
+	l := w.network.listen(s, at.address, false)
 	defer func() {
 		if err != nil {
 			l.Close()
 		}
 	}()
+	var calls net.Listener
+	if at.calls != "" {
+		calls = w.network.listen(s, at.calls, true)
+		defer func() {
+			if err != nil {
+				calls.Close()
+			}
+		}()
+	}
 	return node.New(ctx, cfg, node.Environment{
-		Listener: l, Store: &store{db: w.db, at: s}, Objects: &objects{Store: w.bucket, at: s},
+		Listener: l, Peers: calls, Store: &store{db: w.db, at: s}, Objects: &objects{Store: w.bucket, at: s},
 		Registry: prometheus.NewRegistry(), Log: w.logger(s), Level: new(slog.LevelVar),
 	})
 }
 
-// nodeConfig is that of an agent at an address.
-func nodeConfig(s *site, address string) (node.Config, error) {
+// nodeConfig is that of an agent at a place.
+func nodeConfig(s *site, at *slot) (node.Config, error) {
 	w := s.world
-	host, port, err := net.SplitHostPort(address)
+	host, port, err := net.SplitHostPort(at.address)
 	if err != nil {
 		return node.Config{}, err
 	}
@@ -49,15 +59,16 @@ func nodeConfig(s *site, address string) (node.Config, error) {
 	if err != nil {
 		return node.Config{}, err
 	}
-	watch := peers.DefaultConfig()
-	watch.Dial = func(ctx context.Context, address string) (net.Conn, error) {
+	dial := func(ctx context.Context, address string) (net.Conn, error) {
 		conn, _, err := w.network.dial(ctx, s, address, s.random)
 		return conn, err
 	}
+	watch := peers.DefaultConfig()
+	watch.Dial = dial
 	return node.Config{
-		Self:  metadata.Agent{ID: s.id, Session: uuid.New(), Host: host, Port: int32(number)},
+		Self:  metadata.Agent{ID: s.id, Session: uuid.New(), Host: host, Port: int32(number), Zone: at.zone, PeerAddress: at.calls},
 		Lease: w.settings.lease, TopologyInterval: w.settings.topologyInterval, ShutdownTimeout: shutdownTimeout,
-		Flush: w.settings.ingest, Fetch: w.settings.fetch, Objects: w.settings.objects, Peers: watch,
+		Flush: w.settings.ingest, Fetch: w.settings.fetch, Objects: w.settings.objects, Peers: watch, RPC: rpc.Config{Dial: dial},
 		LogDir: "bucket",
 	}, nil
 }

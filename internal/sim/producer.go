@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"maps"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -39,7 +40,7 @@ type sentBatch struct {
 // idempotent runs idempotent producers one after the other until the load ends,
 // and the last until all of its records are acknowledged.
 func (w *world) idempotent(number int) {
-	c := w.newClient("idempotent producer", number)
+	c := w.newNative("idempotent producer", number)
 	defer c.hangUp()
 	for crashed := true; crashed; {
 		l := &lane{client: c, sender: w.recorder.Sender(true), partition: int32(c.dice.intN(int(w.settings.partitions)))}
@@ -86,7 +87,7 @@ func (l *lane) produce() (crashed bool) {
 		}
 		l.flush()
 		if l.dice.oneIn(60) {
-			l.goTo(l.world.anyAddress(l.dice))
+			l.seek(l.partition)
 		}
 		pause(l.dice.between(time.Millisecond, 150*time.Millisecond))
 	}
@@ -116,15 +117,17 @@ func (l *lane) flush() {
 			pause(l.dice.between(0, 5*time.Millisecond))
 		}
 	}
-	next := ""
+	next, lost := "", false
 	for i, b := range window {
 		resp, err := link.wait(answers[i])
 		if err != nil {
-			next = l.world.anyAddress(l.dice)
+			lost = true
+			l.traceAnswer(b, err)
 			continue
 		}
 		r := resp.(*kmsg.ProduceResponse)
 		p := &r.Topics[0].Partitions[0]
+		l.traceAnswer(b, kerr.ErrorForCode(p.ErrorCode))
 		switch judge(p.ErrorCode) {
 		case acknowledged:
 			b.acked = true
@@ -137,20 +140,23 @@ func (l *lane) flush() {
 			if at, ok := hint(r, p); ok {
 				next = at
 			} else if l.dice.oneIn(2) {
-				next = l.world.anyAddress(l.dice)
+				lost = true
 			}
 		}
 	}
 	l.unacked = slices.DeleteFunc(l.unacked, func(b *sentBatch) bool { return b.acked })
-	if next != "" {
+	switch {
+	case next != "":
 		l.goTo(next)
+	case lost:
+		l.seek(l.partition)
 	}
 }
 
 // plain is a producer that is not idempotent. It sends again what was refused for
 // certain, and nothing else.
 func (w *world) plain(number int) {
-	c := w.newClient("plain producer", number)
+	c := w.newNative("plain producer", number)
 	defer c.hangUp()
 	sender := w.recorder.Sender(false)
 	for w.loading() {
@@ -206,7 +212,7 @@ func (c *client) producePlain(sender *check.Sender, batches map[int32][]byte, id
 	if len(batches) > 0 {
 		pause(c.dice.between(5*time.Millisecond, 200*time.Millisecond))
 		if next == "" {
-			next = c.world.anyAddress(c.dice)
+			c.seek(slices.Min(slices.Collect(maps.Keys(batches))))
 		}
 	}
 	if next != "" {

@@ -8,6 +8,7 @@ import (
 	"testing/cryptotest"
 	"testing/synctest"
 	"time"
+	_ "unsafe" // for go:linkname
 
 	"github.com/streamhouse/streamhouse/internal/check"
 	"github.com/streamhouse/streamhouse/metadata/metadatatest"
@@ -24,11 +25,18 @@ type Result struct {
 	Trace      string   // of what went wrong
 }
 
+// lastID is where package uuid keeps the time of the last id. The next one has a later
+// time, and so would follow from the worlds before, which had the same times.
+//
+//go:linkname lastID github.com/google/uuid.lastV7time
+var lastID int64
+
 // Run runs the world of a seed. The folder has its database meanwhile.
 func Run(t *testing.T, seed uint64, mutant Mutant, dir string) Result {
 	t.Helper()
 	var result Result
 	cryptotest.SetGlobalRandom(t, seed)
+	lastID = 0
 	synctest.Test(t, func(t *testing.T) {
 		w, err := newWorld(seed, mutant, dir)
 		if err != nil {

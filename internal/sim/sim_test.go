@@ -221,6 +221,7 @@ func (s *total) String() string {
 	fmt.Fprintf(&b, "%d seeds, %s of virtual time\n", s.seeds, s.virtual.Round(time.Second))
 	fmt.Fprintf(&b, "%d operations: %d records sent, %d records polled, %d requests; and %d records in final reads\n",
 		s.operations.Total(), s.operations.Sent, s.operations.Polled, s.operations.Requests, s.operations.Final)
+	fmt.Fprintf(&b, "%d records committed by another agent than the one that took them in\n", s.operations.Borrowed)
 	for _, kind := range slices.Sorted(maps.Keys(s.faults)) {
 		fmt.Fprintf(&b, "%12d %s\n", s.faults[kind], kind)
 	}

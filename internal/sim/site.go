@@ -21,6 +21,7 @@ type site struct {
 	noStore   gate // nothing comes through between the agent and the database
 	noObjects gate // nor between the agent and the bucket
 	noNetwork gate // nor between the agent and clients and peers
+	noCalls   gate // nor between the agent and those that it calls, or that call it
 
 	life context.Context
 	die  context.CancelFunc // ends what the agent can do to others, at once
@@ -70,7 +71,7 @@ func (s *site) isDead() bool { return s.life.Err() != nil }
 
 // heal undoes what was done to the site, but for death.
 func (s *site) heal() {
-	for _, g := range []*gate{&s.frozen, &s.noStore, &s.noObjects, &s.noNetwork} {
+	for _, g := range []*gate{&s.frozen, &s.noStore, &s.noObjects, &s.noNetwork, &s.noCalls} {
 		g.open()
 	}
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/streamhouse/streamhouse/lease"
 	"github.com/streamhouse/streamhouse/metadata"
+	"github.com/streamhouse/streamhouse/segment"
 )
 
 // store is the metadata store as one life of an agent reaches it: through a
@@ -223,6 +224,20 @@ func (s *store) Commit(ctx context.Context, c *metadata.Commit) ([][]metadata.Co
 		return results, err
 	})
 	return results, s.db.mutant.commitError(err)
+}
+
+// ClaimOrphans implements metadata.Objects.
+func (s *store) ClaimOrphans(ctx context.Context, ids []segment.ID) ([]segment.ID, error) {
+	return call(s, ctx, "claim orphans", writes, func(ctx context.Context) ([]segment.ID, error) {
+		claimed, err := s.db.mutant.claim(ctx, s.db.Store, ids)
+		s.at.world.traceClaim(s.at, ids, claimed)
+		return claimed, err
+	})
+}
+
+// PeerSecret implements metadata.Peering.
+func (s *store) PeerSecret(ctx context.Context) ([]byte, error) {
+	return call(s, ctx, "peer secret", writes, s.db.PeerSecret)
 }
 
 // Read implements metadata.Log.

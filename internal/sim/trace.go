@@ -7,6 +7,7 @@ import (
 
 	"github.com/streamhouse/streamhouse/lease"
 	"github.com/streamhouse/streamhouse/metadata"
+	"github.com/streamhouse/streamhouse/segment"
 )
 
 // event is something that happened.
@@ -53,11 +54,28 @@ func (w *world) traceCommit(s *site, c *metadata.Commit, results [][]metadata.Co
 	}
 }
 
+// traceClaim records which parts were claimed to find out what became of them.
+func (w *world) traceClaim(s *site, ids, claimed []segment.ID) {
+	w.faults.claims.Add(int64(len(ids)))
+	w.faults.foundCommitted.Add(int64(len(ids) - len(claimed)))
+	w.record(everybody, func() string { return fmt.Sprintf("%s asks for the fate of %s: claimed are %s", s, ids, claimed) })
+}
+
 func (w *world) traceAcquire(s *site, results []lease.Result) {
 	for _, r := range results {
 		if r.Err == nil && !metadata.IsShard(r.Term.Key) {
 			w.traceTerms(s, "acquires", []lease.Term{r.Term})
 		}
+	}
+}
+
+// traceAnswer records what a producer is told that is not good.
+func (l *lane) traceAnswer(b *sentBatch, err error) {
+	if err != nil {
+		at := l.address
+		l.world.record(l.partition, func() string {
+			return fmt.Sprintf("%s, producer %d: sequence %d at %s got %v", l.client.id, l.id, b.sequence, at, err)
+		})
 	}
 }
 

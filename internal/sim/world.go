@@ -33,7 +33,9 @@ type settings struct {
 	fetch            fetch.Config
 	objects          objstore.Policy
 	// Of so many calls one fails at all times; 0: none.
-	databaseOneIn, bucketOneIn int64
+	databaseOneIn, bucketOneIn, callsOneIn int64
+	zones                                  int  // 0: none, and agents that do not call each other
+	silent                                 bool // the first agent does not take part in calls
 }
 
 // newSettings rolls them. Most worlds are short and have short leases, so that
@@ -60,6 +62,14 @@ func newSettings(d *dice) settings {
 	if d.oneIn(2) { // impatient
 		s.ingest.UploadTimeout, s.ingest.CommitTimeout, s.ingest.CommitDeadline = 4*time.Second, time.Second, 3*time.Second
 		s.objects.AttemptTimeout = time.Second
+	}
+	s.zones = []int{0, 1, 2, 2, 3, 3}[d.intN(6)]
+	s.silent = s.zones > 0 && d.oneIn(8)
+	if d.oneIn(2) {
+		s.callsOneIn = int64(50 + d.intN(400))
+	}
+	if d.oneIn(2) {
+		s.ingest.RemoteTimeout = d.between(200*time.Millisecond, 2*time.Second)
 	}
 	return s
 }
@@ -103,6 +113,7 @@ func newWorld(seed uint64, mutant Mutant, dir string) (*world, error) {
 	w.faults.reset()
 	w.faults.databaseOneIn.Store(w.settings.databaseOneIn)
 	w.faults.bucketOneIn.Store(w.settings.bucketOneIn)
+	w.faults.callsOneIn.Store(w.settings.callsOneIn)
 	var err error
 	if w.db, err = openDatabase(dir, mutant, w.bucket); err != nil {
 		return nil, err
@@ -114,11 +125,30 @@ func newWorld(seed uint64, mutant Mutant, dir string) (*world, error) {
 	w.over, w.end = context.WithCancel(context.Background())
 	w.gone, w.leave = context.WithCancel(context.Background())
 	w.recorder = check.NewRecorder()
-	for i := range w.settings.agents {
-		w.slots = append(w.slots, &slot{id: fmt.Sprintf("agent-%d", i), address: fmt.Sprintf("10.0.0.%d:9092", i+1)})
-	}
+	w.place()
 	return w, nil
 }
+
+// place makes the places for agents, in each zone one at least.
+func (w *world) place() {
+	d := w.dice("places", 0)
+	for i := range w.settings.agents {
+		sl := &slot{id: fmt.Sprintf("agent-%d", i), address: fmt.Sprintf("10.0.0.%d:9092", i+1)}
+		if n := w.settings.zones; n > 0 {
+			in := i
+			if i >= n {
+				in = d.intN(n)
+			}
+			sl.zone = zoneName(in)
+			if i > 0 || !w.settings.silent {
+				sl.calls = fmt.Sprintf("10.0.0.%d:9093", i+1)
+			}
+		}
+		w.slots = append(w.slots, sl)
+	}
+}
+
+func zoneName(n int) string { return string(rune('a' + n)) }
 
 // dice returns random numbers of their own for who asks by this name.
 func (w *world) dice(name string, number int) *dice {
@@ -126,6 +156,9 @@ func (w *world) dice(name string, number int) *dice {
 	fmt.Fprint(h, name, number)
 	return &dice{r: rand.New(rand.NewPCG(w.seed, h.Sum64()))}
 }
+
+// borrowed counts records that one agent took in and another committed.
+func (w *world) borrowed(records int64) { atomic.AddInt64(&w.operations.Borrowed, records) }
 
 func (w *world) loading() bool { return w.over.Err() == nil }
 
@@ -198,7 +231,7 @@ func (w *world) live(sl *slot, s *site, replace func()) {
 	err := func() error {
 		ctx, cancel := context.WithTimeout(s.life, 30*time.Second)
 		defer cancel()
-		n, err := startNode(ctx, s, sl.address)
+		n, err := startNode(ctx, s, sl)
 		if err != nil {
 			return err
 		}
@@ -223,6 +256,8 @@ func expected(err error) bool {
 // slot is a place for an agent, at which one life follows on another.
 type slot struct {
 	id, address string
+	zone        string // "" if there are none
+	calls       string // where other agents reach it; "" if they do not
 
 	mu             sync.Mutex
 	site           *site // nil while it is down
