@@ -29,9 +29,12 @@ func (n *Node) borrow(held *lease.HeldByOtherError) bool {
 }
 
 // viewed ends the borrowed leases whose keys another agent leads by now, or nobody
-// that is heard of.
+// that is heard of; and all if nothing may be borrowed any more.
 func (n *Node) viewed(view *topology.Snapshot) {
 	n.Leases.EndBorrowed(func(l *lease.Lease) bool {
+		if !view.StandIns() {
+			return true
+		}
 		holder, leaderEpoch, held := view.Holder(l.Key())
 		if leaderEpoch < l.LeaderEpoch() {
 			return false // the view is older than the lease
