@@ -66,7 +66,7 @@ func newSettings(d *dice) settings {
 	s.zones = []int{0, 1, 2, 2, 3, 3}[d.intN(6)]
 	s.silent = s.zones > 0 && d.oneIn(8)
 	if d.oneIn(2) {
-		s.callsOneIn = int64(50 + d.intN(400))
+		s.callsOneIn = int64(20 + d.intN(150))
 	}
 	if d.oneIn(2) {
 		s.ingest.RemoteTimeout = d.between(200*time.Millisecond, 2*time.Second)
