@@ -50,7 +50,7 @@ tools:
 
 bench: $(CACHE)/s3server tools setup ## Go benchmarks with real servers, then end to end beside Apache Kafka
 	$(CACHE)/testenv go test -run '^$$' -bench . -benchmem ./...
-	cd compat-tests && go test -run '^$$' -bench . -benchtime 1x -timeout 20m ./bench $(BENCHFLAGS)
+	cd compat-tests && go test -run '^$$' -bench . -benchtime 1x -timeout 40m ./bench $(BENCHFLAGS)
 
 compat-all: $(CACHE)/s3server tools setup ## all clients and tools, also what takes minutes; writes docs/COMPATIBILITY.md
 	status=0; (cd compat-tests && COMPAT_ALL=1 COMPAT_REPORT=report/last.json \

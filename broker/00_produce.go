@@ -143,16 +143,18 @@ func stageAppend(resolve *resolver, from *visit, ref topicRef, p *kmsg.ProduceRe
 	if err != nil {
 		return partition.Append{}, err
 	}
+	away := from.check(key)
 	v, err := batch.Validate(p.Records, produceRules(t, version, now))
-	if err != nil {
+	switch {
+	case away != nil:
+		if err == nil { // the client may be served by the time that its next batch comes
+			from.b.Partitions.Miss(key, &v, away)
+		}
+		return partition.Append{Key: key}, away
+	case err != nil:
 		return partition.Append{}, err
-	}
-	if v.Transactional {
+	case v.Transactional:
 		return partition.Append{}, kerr.TransactionalIDAuthorizationFailed
-	}
-	if err := from.check(key); err != nil {
-		from.b.Partitions.Miss(key, &v, err) // the next one may be let in, as zones and views go
-		return partition.Append{Key: key}, err
 	}
 	return partition.Append{Key: key, Batch: v, LogAppendTime: t.Config.LogAppendTime}, nil
 }

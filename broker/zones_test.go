@@ -31,7 +31,8 @@ type zonesView struct {
 }
 
 func (v *zonesView) Topology(context.Context, int64) (*metadata.Topology, error) {
-	return &metadata.Topology{Version: 1, Agents: v.Agents, Leaders: v.Leaders}, nil
+	topic := metadata.Topic{ID: zoneKey(0).TopicID, Name: "topic", Partitions: int32(len(v.Leaders))}
+	return &metadata.Topology{Version: 1, Agents: v.Agents, Topics: []metadata.Topic{topic}, Leaders: v.Leaders}, nil
 }
 
 // fatal is a test of any kind.

@@ -16,6 +16,9 @@
 // runs with COMPAT_ALL. COMPAT_SEED makes other test data and other moments to kill; a failing test prints its seed.
 // COMPAT_ALL=1 runs what takes minutes too.
 //
+// TestZones, TestZoneScenarios and TestZonesOfClients have three availability zones, told by address, whose links are
+// counted (harness.ZonedCluster).
+//
 // What works is noted by the tests themselves (package report), and docs/COMPATIBILITY.md is made of it by `make
 // compat-all`, which runs everything. Every other run on the default targets fails if it notes something else than the
 // document says. A new client is a clients.Client and a line in clientKinds.

@@ -31,6 +31,10 @@ type load struct {
 	topic    string
 	seeds    []string
 	recorder *check.Recorder
+	// parse tells which record has a value.
+	parse func(value []byte) (check.ID, error)
+	// views are the agents whose logs are compared in the end; nil: those that are listed.
+	views func(context.Context, *testing.T, *load) []view
 
 	mu       sync.Mutex
 	handed   int     // to the producers
@@ -46,7 +50,7 @@ type load struct {
 }
 
 func newLoad(seeds []string, topic string) *load {
-	return &load{topic: topic, seeds: seeds, recorder: check.NewRecorder(), progress: make(chan struct{}, 1)}
+	return &load{topic: topic, seeds: seeds, recorder: check.NewRecorder(), parse: check.ParseValue, progress: make(chan struct{}, 1)}
 }
 
 // startLoad creates the topic and sets producers and a consumer to work until finish.
@@ -158,6 +162,11 @@ func (l *load) sent(sender *check.Sender, id check.ID, offset int64, err error) 
 	} else {
 		l.acked++
 	}
+	l.signal()
+}
+
+// signal tells who waits for progress.
+func (l *load) signal() {
 	select {
 	case l.progress <- struct{}{}:
 	default:
@@ -222,7 +231,7 @@ func (l *load) recordEnds(invoked check.Instant, ends kadm.ListedOffsets) {
 func (l *load) observe(records []*kgo.Record) []check.Record {
 	observed := make([]check.Record, 0, len(records))
 	for _, r := range records {
-		id, err := check.ParseValue(r.Value)
+		id, err := l.parse(r.Value)
 		if err != nil {
 			l.problem(fmt.Errorf("%s-%d at %d: %w", r.Topic, r.Partition, r.Offset, err))
 			continue
@@ -264,6 +273,26 @@ func (l *load) inFlight() int {
 	return l.handed - l.settled
 }
 
+// view is an agent's, and how it is reached.
+type view struct {
+	client *kgo.Client
+	broker int32
+}
+
+// listed are the views of all agents that one client is told of.
+func listed(ctx context.Context, t *testing.T, l *load) (views []view) {
+	t.Helper()
+	client := l.client(t)
+	brokers, err := wire.Brokers(ctx, client)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, broker := range brokers {
+		views = append(views, view{client, broker})
+	}
+	return views
+}
+
 // finish stops the load, waits until every record is acknowledged, reads the log from each broker, and checks the
 // history.
 func (l *load) finish(t *testing.T) {
@@ -281,19 +310,18 @@ func (l *load) finish(t *testing.T) {
 		t.Fatalf("list end offsets: %v", err)
 	}
 	l.recordEnds(invoked, ends)
-	brokers, err := wire.Brokers(ctx, client)
-	if err != nil {
-		t.Fatal(err)
+	if l.views == nil {
+		l.views = listed
 	}
-	for _, broker := range brokers {
+	for _, view := range l.views(ctx, t, l) {
 		ends.Each(func(o kadm.ListedOffset) {
 			invoked := l.recorder.Now()
-			log, err := wire.Fetch(ctx, client, broker, l.topic, o.Partition, o.Offset)
+			log, err := wire.Fetch(ctx, view.client, view.broker, l.topic, o.Partition, o.Offset)
 			if err != nil {
 				t.Error(err)
 			}
 			l.recorder.Log(check.Log{
-				Agent: broker, Partition: o.Partition, End: o.Offset, Invoked: invoked, Records: l.observe(log.Records),
+				Agent: view.broker, Partition: o.Partition, End: o.Offset, Invoked: invoked, Records: l.observe(log.Records),
 			})
 		})
 	}

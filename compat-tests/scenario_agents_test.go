@@ -158,9 +158,10 @@ func pastLinks(t *testing.T) *faultRun {
 		direct[a.Address()] = a.Agent.Address()
 	}
 	dialer := net.Dialer{Timeout: scenarioPatience}
-	return startFaultRun(t, agents, stores, kgo.Dialer(func(ctx context.Context, network, address string) (net.Conn, error) {
+	past := kgo.Dialer(func(ctx context.Context, network, address string) (net.Conn, error) {
 		return dialer.DialContext(ctx, network, direct[address])
-	}))
+	})
+	return startFaultRun(t, agents, stores, clientele{options: func() []kgo.Opt { return []kgo.Opt{past} }})
 }
 
 // cutFromAll cuts an agent off from clients and other agents, but not from the stores.

@@ -1,6 +1,7 @@
 package compattests
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -14,6 +15,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/streamhouse/streamhouse/compat-tests/harness"
 	"github.com/streamhouse/streamhouse/internal/check"
 )
 
@@ -33,17 +35,22 @@ const (
 type scenarioLoad struct {
 	*load
 	agents  []string // addresses
-	options []kgo.Opt
+	place   clientele
 	readers []*scenarioReader
 	members *scenarioReader // all of them together
 
 	consumingContext context.Context
 
 	// The rest is guarded by load.mu.
-	stage int                     // is counted up by await
-	acks  [scenarioPartitions]int // of records that were sent in this stage
-	last  [scenarioPartitions]time.Time
-	quiet [scenarioPartitions]time.Duration // the longest time without an acknowledgement
+	stage int        // is counted up by await
+	ways  []ackedWay // by the producer's place and the partition
+}
+
+// ackedWay is what was acknowledged on one way: by one partition, to all producers of a place.
+type ackedWay struct {
+	acks  int // of records that were sent in this stage
+	last  time.Time
+	quiet time.Duration // the longest time without an acknowledgement
 }
 
 // scenarioReader is how far a consumer got: of each partition it has returned all below next.
@@ -52,11 +59,21 @@ type scenarioReader struct {
 	next [scenarioPartitions]int64 // guarded by load.mu
 }
 
-// startScenarioLoad creates the topic, and sets clients with these options to work until finish.
-func startScenarioLoad(t *testing.T, agents []string, options ...kgo.Opt) *scenarioLoad {
+// clientele is where clients are.
+type clientele struct {
+	places int // of producers, each of which has one; 0: all of them are in one place
+	// options are those of one more client; nil: it has none.
+	options func() []kgo.Opt
+	// views are as in load.
+	views func(context.Context, *testing.T, *load) []view
+}
+
+// startScenarioLoad creates the topic, and sets clients to work until finish.
+func startScenarioLoad(t *testing.T, agents []string, place clientele) *scenarioLoad {
 	t.Helper()
-	l := &scenarioLoad{load: newLoad(agents, scenarioTopic), agents: agents, options: options}
-	admin := l.impatient(t)
+	l := &scenarioLoad{load: newLoad(agents, scenarioTopic), agents: agents, place: place}
+	l.views = place.views
+	admin := l.impatient(t, toldOfAll)
 	if _, err := kadm.NewClient(admin).CreateTopic(deadline(t, time.Minute), scenarioPartitions, -1, nil, l.topic); err != nil {
 		t.Fatalf("create topic: %v", err)
 	}
@@ -64,10 +81,11 @@ func startScenarioLoad(t *testing.T, agents []string, options ...kgo.Opt) *scena
 	var producing context.Context
 	producing, l.stopProducing = context.WithCancel(t.Context())
 	l.consumingContext, l.stopConsuming = context.WithCancel(t.Context())
-	for range scenarioProducers {
+	l.ways = make([]ackedWay, max(place.places, 1)*scenarioPartitions)
+	for producer := range cmp.Or(place.places, scenarioProducers) {
 		client := l.impatient(t, kgo.RecordPartitioner(kgo.ManualPartitioner()))
 		sender := l.recorder.Sender(true)
-		l.producing.Go(func() { l.produce(producing, client, sender) })
+		l.producing.Go(func() { l.produce(producing, client, sender, producer%max(place.places, 1)) })
 	}
 	l.read(t, "a consumer")
 	l.members = &scenarioReader{name: "the group"}
@@ -82,23 +100,30 @@ func startScenarioLoad(t *testing.T, agents []string, options ...kgo.Opt) *scena
 		t.Fatal(err)
 	}
 	for _, b := range brokers {
-		watch := l.impatient(t)
+		watch := l.impatient(t, toldOfAll)
 		l.consuming.Go(func() { l.watchAgent(watch.Broker(int(b.NodeID)), b.NodeID) })
 	}
 	return l
 }
 
+// toldOfAll has a client see the agents of all zones.
+var toldOfAll = kgo.ClientID(harness.NoZone)
+
 // impatient makes a client that gives up on nothing, but soon on an agent that does not answer.
 func (l *scenarioLoad) impatient(t *testing.T, options ...kgo.Opt) *kgo.Client {
 	t.Helper()
+	var placed []kgo.Opt
+	if l.place.options != nil {
+		placed = l.place.options()
+	}
 	return l.client(t, slices.Concat([]kgo.Opt{
 		kgo.ProduceRequestTimeout(scenarioPatience), kgo.RequestTimeoutOverhead(scenarioPatience), kgo.DialTimeout(scenarioPatience),
 		kgo.FetchMaxWait(scenarioPatience / 2),
-	}, l.options, options)...)
+	}, placed, options)...)
 }
 
 // produce sends a record to each partition at a steady pace until ctx ends, then waits for the acknowledgements.
-func (l *scenarioLoad) produce(ctx context.Context, client *kgo.Client, sender *check.Sender) {
+func (l *scenarioLoad) produce(ctx context.Context, client *kgo.Client, sender *check.Sender, place int) {
 	ticker := time.NewTicker(scenarioInterval)
 	defer ticker.Stop()
 	var pending sync.WaitGroup
@@ -117,7 +142,7 @@ func (l *scenarioLoad) produce(ctx context.Context, client *kgo.Client, sender *
 			l.send(ctx, client, sender, partition, func(err error) {
 				defer pending.Done()
 				if err == nil {
-					l.acknowledged(partition, stage)
+					l.acknowledged(place*scenarioPartitions+int(partition), stage)
 				}
 			})
 		}
@@ -125,32 +150,37 @@ func (l *scenarioLoad) produce(ctx context.Context, client *kgo.Client, sender *
 }
 
 // acknowledged takes note of an acknowledgement of what was sent in a stage.
-func (l *scenarioLoad) acknowledged(partition int32, stage int) {
+func (l *scenarioLoad) acknowledged(way, stage int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	now := time.Now()
-	if last := l.last[partition]; !last.IsZero() {
-		l.quiet[partition] = max(l.quiet[partition], now.Sub(last))
+	w, now := &l.ways[way], time.Now()
+	if !w.last.IsZero() {
+		w.quiet = max(w.quiet, now.Sub(w.last))
 	}
-	l.last[partition] = now
+	w.last = now
 	if stage == l.stage {
-		l.acks[partition]++
+		w.acks++
 	}
 }
 
-// await returns when each partition has acknowledged some records that are sent from now on.
+// await returns when each partition has acknowledged some records that are sent from now on, to each place of producers.
 func (l *scenarioLoad) await(ctx context.Context, t *testing.T, after string) {
 	t.Helper()
 	const enough = 10
 	l.mu.Lock()
 	l.stage++
-	clear(l.acks[:])
+	for i := range l.ways {
+		l.ways[i].acks = 0
+	}
 	l.mu.Unlock()
 	for {
 		l.mu.Lock()
-		acks := l.acks
+		var acks []int
+		for _, w := range l.ways {
+			acks = append(acks, w.acks)
+		}
 		l.mu.Unlock()
-		if slices.Min(acks[:]) >= enough {
+		if slices.Min(acks) >= enough {
 			return
 		}
 		select {
@@ -241,13 +271,13 @@ func (l *scenarioLoad) watchAgent(broker *kgo.Broker, agent int32) {
 }
 
 // finish stops the producers, waits until every consumer has read what they wrote, and checks the history, for which
-// all agents have to serve. It returns the longest time in which a partition acknowledged nothing.
+// all agents have to serve. It returns the longest time in which a partition acknowledged nothing to a place of producers.
 func (l *scenarioLoad) finish(t *testing.T) time.Duration {
 	t.Helper()
 	ctx := deadline(t, 2*time.Minute)
 	l.stopProducing()
 	await(ctx, t, "the producers", &l.producing)
-	admin := kadm.NewClient(l.impatient(t))
+	admin := kadm.NewClient(l.impatient(t, toldOfAll))
 	ends, err := admin.ListEndOffsets(ctx, l.topic)
 	if err := errors.Join(err, ends.Error()); err != nil {
 		t.Fatalf("list end offsets: %v", err)
@@ -273,7 +303,7 @@ func (l *scenarioLoad) finish(t *testing.T) time.Duration {
 	l.load.finish(t)
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return slices.Max(l.quiet[:])
+	return slices.MaxFunc(l.ways, func(a, b ackedWay) int { return cmp.Compare(a.quiet, b.quiet) }).quiet
 }
 
 func (l *scenarioLoad) atEnd(reader *scenarioReader, ends kadm.ListedOffsets) bool {

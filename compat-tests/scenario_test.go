@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/streamhouse/streamhouse/compat-tests/harness"
 	"github.com/streamhouse/streamhouse/internal/testdb"
@@ -53,7 +52,10 @@ var faultScenarios = []faultScenario{
 
 // TestScenarios lets the fault matrix befall agents under load. Whatever happens, all goes on without a restart of what
 // was not killed, and the history of producers, consumers, a group and the ends that agents gave has no anomaly.
-func TestScenarios(t *testing.T) {
+func TestScenarios(t *testing.T) { runScenarios(t, faultScenarios) }
+
+func runScenarios(t *testing.T, scenarios []faultScenario) {
+	t.Helper()
 	all := slow(t)
 	rounds := 1
 	if all {
@@ -61,7 +63,7 @@ func TestScenarios(t *testing.T) {
 	} else {
 		t.Parallel()
 	}
-	for _, s := range faultScenarios {
+	for _, s := range scenarios {
 		if s.long && !all {
 			continue
 		}
@@ -79,6 +81,7 @@ func TestScenarios(t *testing.T) {
 				r.await(deadline(t, time.Minute), t, "after the fault")
 			}
 			quiet := r.finish(t)
+			r.reportZones(t)
 			t.Logf("%s: %d rounds; %d commits were refused to agents that did not lead any more; longest time without an acknowledgement: %s",
 				s.row, rounds, r.fenced(t), quiet.Round(time.Millisecond))
 			if all && s.goal > 0 && quiet > s.goal { // the quick version runs beside other tests
@@ -98,15 +101,16 @@ type faultRun struct {
 	stores   harness.Stores
 	postgres *testdb.PostgresServer // nil if it is not the test's own
 	clock    string                 // the file that has its shift, if it can be stepped
+	zones    *harness.ZonedCluster  // nil if the agents are in none
 }
 
-func startFaultRun(t *testing.T, agents []*harness.LinkedAgent, stores harness.Stores, options ...kgo.Opt) *faultRun {
+func startFaultRun(t *testing.T, agents []*harness.LinkedAgent, stores harness.Stores, place clientele) *faultRun {
 	t.Helper()
 	var addresses []string
 	for _, a := range agents {
 		addresses = append(addresses, a.Address())
 	}
-	return &faultRun{scenarioLoad: startScenarioLoad(t, addresses, options...), agents: agents, stores: stores}
+	return &faultRun{scenarioLoad: startScenarioLoad(t, addresses, place), agents: agents, stores: stores}
 }
 
 func threeAgents(t *testing.T) *faultRun {
@@ -125,7 +129,7 @@ func uploadingAgents(t *testing.T) *faultRun {
 func agentsWith(t *testing.T, settings []string) *faultRun {
 	t.Helper()
 	stores := harness.FastStores(t)
-	return startFaultRun(t, harness.LinkedCluster(t, stores, 3, settings...), stores)
+	return startFaultRun(t, harness.LinkedCluster(t, stores, 3, settings...), stores, clientele{})
 }
 
 // ownPostgres makes agents whose leases last, on a server with these settings that can be killed.
@@ -134,9 +138,22 @@ func ownPostgres(settings ...string) func(*testing.T) *faultRun {
 		t.Helper()
 		server := testdb.StartPostgres(t, settings...)
 		stores := harness.Stores{Metadata: server.Database(), Objects: testdb.S3(t)}
-		r := startFaultRun(t, harness.LinkedCluster(t, stores, 3), stores)
+		r := startFaultRun(t, harness.LinkedCluster(t, stores, 3), stores, clientele{})
 		r.postgres = server
 		return r
+	}
+}
+
+// reportZones tells what agents of different zones asked of each other.
+func (r *faultRun) reportZones(t *testing.T) {
+	t.Helper()
+	if r.zones == nil {
+		return
+	}
+	asked := r.zones.Flows().Sum(func(f harness.Flow) bool { return f.Kind == harness.Peers && f.Crosses() })
+	t.Logf("agents of different zones exchanged %d bytes", asked.Bytes)
+	if asked.Bytes == 0 {
+		t.Error("nothing was appended from another zone")
 	}
 }
 

@@ -31,7 +31,7 @@ func skewedAgents(t *testing.T) *faultRun {
 		agents[i].Use(binary, harness.ClockShift+"="+shift)
 		launch(deadline(t, time.Minute), t, agents[i])
 	}
-	return startFaultRun(t, agents, stores)
+	return startFaultRun(t, agents, stores, clientele{})
 }
 
 // killEach kills each agent in turn, so that each takes partitions over from others with other clocks.
@@ -69,7 +69,7 @@ func steppedPostgres(t *testing.T) *faultRun {
 	}
 	server := underClock(t, libraries[0], clock.Name())
 	stores := harness.Stores{Metadata: server.Database(), Objects: testdb.S3(t)}
-	r := startFaultRun(t, harness.LinkedCluster(t, stores, 3, shortLeases...), stores)
+	r := startFaultRun(t, harness.LinkedCluster(t, stores, 3, shortLeases...), stores, clientele{})
 	r.postgres, r.clock = server, clock.Name()
 	return r
 }
@@ -155,7 +155,7 @@ func olderAgents(t *testing.T) *faultRun {
 		a.Use(older)
 		launch(deadline(t, time.Minute), t, a)
 	}
-	return startFaultRun(t, agents, stores)
+	return startFaultRun(t, agents, stores, clientele{})
 }
 
 // upgrade starts an agent of this release beside those of the older one, which brings the schema up to date under them,

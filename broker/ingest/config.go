@@ -24,7 +24,7 @@ type Config struct {
 	MaxLinger time.Duration
 
 	// CommitSpacing is the time between two commits for each other agent that
-	// shares the metadata store, under steady load of many producers. It bounds
+	// commits to the metadata store, under steady load of many producers. It bounds
 	// what all agents together ask of the store: about one commit in
 	// CommitSpacing. Not so after a quiet time, or where nobody else is to be
 	// waited for. It is also the time between two commits that are made for other

@@ -81,10 +81,10 @@ type flush struct {
 	// What the upload made of it; set before the flush is ready.
 	order     []int32 // indices of entries in the order of the layout
 	positions []int64 // of their bytes in stored, by place in order
-	stored    []byte  // the object, or the batches alone if inline
-	size      int64   // of the object, 0 if inline
-
-	shown bool // the observer has had the object; guarded by Pool.showing
+	// stored is the object, until the observer has it, or the batches alone if inline.
+	// Guarded by Pool.showing once the flush is ready.
+	stored []byte
+	size   int64 // of the object, 0 if inline
 }
 
 // opened is when the first batch was accepted.

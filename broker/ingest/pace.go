@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// pace spaces the commits of agents that share a metadata store, so that what all
+// pace spaces the commits of agents on one metadata store, so that what all
 // of them ask of it under steady load does not grow with their number: from one
 // commit to the next an agent leaves Config.CommitSpacing for each of the others.
 // After a quiet time some commits are made at once.
@@ -17,7 +17,7 @@ import (
 // waits in a row, n requests wait for nothing, until there are more in the pool.
 type pace struct {
 	spacing time.Duration // for each other agent
-	agents  func() int    // that share the store, this one included
+	agents  func() int    // that commit to the store, this one included
 
 	budget bucket // of commits; its rate follows the number of agents
 	waited bool   // the open buffer has waited for the budget

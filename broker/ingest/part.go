@@ -132,15 +132,17 @@ func (pt *part) commitObject() (o metadata.CommitObject, entries []*entry) {
 	return o, entries
 }
 
-// unshown is the part's object if this agent has it and the observer has not seen it
-// yet, else nil. The caller holds Pool.showing.
+// unshown is the part's object if this agent has it and the observer has not had it
+// yet, else nil. The flush keeps it no longer: other parts may have to wait long. The
+// caller holds Pool.showing.
 func (pt *part) unshown() []byte {
 	f := pt.flush
-	if f == nil || f.kind == inline || f.shown {
+	if f == nil || f.kind == inline {
 		return nil
 	}
-	f.shown = true
-	return f.stored
+	object := f.stored
+	f.stored = nil
+	return object
 }
 
 // release lets go of the bytes of batches that were answered. Other parts of their

@@ -106,7 +106,7 @@ type Environment struct {
 	// Names finds out about commits of which Remote does not know the outcome.
 	Names    metadata.Objects
 	Observer Observer
-	// Agents is how many agents share the metadata store, this one included. It
+	// Agents is how many agents commit to the metadata store, this one included. It
 	// must not block. nil says that there is no other.
 	Agents  func() int
 	Metrics *Metrics

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -253,6 +254,39 @@ func TestLanesDoNotWaitForOneAnother(t *testing.T) {
 		u.check()
 		h.check()
 	})
+}
+
+// A part whose leader is silent does not keep the object in memory: of a large one it may
+// be a small part.
+func TestPartThatWaitsKeepsNoObject(t *testing.T) {
+	u, h := newPair(t, func(c *ingest.Config) { c.InlineMaxBytes, c.MaxBatches = 0, 2 })
+	mine := u.leases.Acquire(t.Context(), []lease.Key{key(9)})[0].Lease
+	gate := make(chan struct{})
+	u.rpc.Set(ingesttest.Fault{Nth: 1, Gate: gate})
+	var items []ingest.Item
+	for l, size := range map[*lease.Lease]int{mine: 1 << 20, u.lease(1): 10} {
+		s := &send{rig: u, key: l.Key(), batch: one(t, 7, 0, size), done: make(chan struct{})}
+		u.sends = append(u.sends, s)
+		items = append(items, ingest.Item{Lease: l, Batch: s.batch, Receiver: s})
+	}
+	if err := u.pool.Add(items); err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range u.sends {
+		if s.key == mine.Key() {
+			await(t, []*send{s})
+		}
+	}
+	runtime.GC()
+	u.mu.Lock()
+	if u.last.Value() != nil {
+		t.Error("the object is kept")
+	}
+	u.mu.Unlock()
+	close(gate)
+	await(t, u.sends)
+	u.check()
+	h.check()
 }
 
 // What another agent commits is never inline: its bytes would cross to it.

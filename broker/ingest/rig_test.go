@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+	"weak"
 
 	"github.com/google/uuid"
 	"github.com/prometheus/client_golang/prometheus"
@@ -50,6 +51,7 @@ type rig struct {
 	sends []*send
 	shown map[lease.Key]int64 // end of what the observer was shown
 	bytes map[segment.ID]bool // objects that it was shown
+	last  weak.Pointer[byte]  // the last of them
 }
 
 // send is one batch given to the pool, and its answer.
@@ -160,7 +162,7 @@ func (r *rig) Committed(object []byte, extents []metadata.PartitionExtent, logSt
 		r.t.Errorf("observer was shown %d bytes, %d extents, %d log starts", len(object), len(extents), len(logStarts))
 	}
 	if object != nil {
-		r.bytes[id] = true
+		r.bytes[id], r.last = true, weak.Make(&object[0])
 	}
 	for _, e := range extents {
 		again := r.guests && e.EndOffset <= r.shown[e.Key]

@@ -25,13 +25,16 @@ func (n *Node) borrow(held *lease.HeldByOtherError) bool {
 	view := n.Topology.Snapshot()
 	holder, listed := view.Agent(held.Holder.AgentID)
 	zone := n.cfg.Self.Zone
-	return listed && view.Heard(holder) && zone != "" && holder.Zone != "" && holder.Zone != zone && n.reachable(holder.ID)
+	return listed && view.Heard(holder) && view.StandIns() && zone != "" && holder.Zone != "" && holder.Zone != zone && n.reachable(holder.ID)
 }
 
 // viewed ends the borrowed leases whose keys another agent leads by now, or nobody
-// that is heard of.
+// that is heard of; and all if nothing may be borrowed any more.
 func (n *Node) viewed(view *topology.Snapshot) {
 	n.Leases.EndBorrowed(func(l *lease.Lease) bool {
+		if !view.StandIns() {
+			return true
+		}
 		holder, leaderEpoch, held := view.Holder(l.Key())
 		if leaderEpoch < l.LeaderEpoch() {
 			return false // the view is older than the lease
@@ -83,5 +86,5 @@ func (n *Node) handlers() rpc.Handlers {
 // commitFor commits what another agent has taken in for this one.
 func (n *Node) commitFor(ctx context.Context, from metadata.Agent, c *metadata.Commit) ([][]metadata.CommitResult, error) {
 	n.Writers.Relayed(from.Zone, c)
-	return n.pool.Commit(ctx, c)
+	return n.table.Commit(ctx, c)
 }

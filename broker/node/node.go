@@ -206,7 +206,7 @@ func (n *Node) assembleLog(objects objstore.Store, bucket *balance.Bucket) {
 	pooled := ingest.Environment{
 		AgentID: self.ID, Session: self.Session, Leases: n.Leases, Objects: bucket,
 		Committer: n.Store, Names: n.Store, Metrics: ingest.NewMetrics(reg), Log: log,
-		Agents: func() int { return n.Topology.Snapshot().Sharing },
+		Agents: func() int { return n.Topology.Snapshot().Committing(self.ID) },
 	}
 	if n.Calls != nil {
 		reads.Peers, pooled.Remote = feeds{n}, n.Calls

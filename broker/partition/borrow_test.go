@@ -25,7 +25,7 @@ func newBorrower(t *testing.T, borrow func(*lease.HeldByOtherError) bool) (a *ri
 	cfg.agentID = "b"
 	leader = startNode(a.store, a.store, a.objects, cfg)
 	t.Cleanup(leader.stop)
-	*calls = *ingesttest.NewCommits(leader.pool)
+	*calls = *ingesttest.NewCommits(leader.table)
 	return a, calls, leader
 }
 
@@ -71,6 +71,34 @@ func TestAppendToWhatAnotherLeads(t *testing.T) {
 		}
 		if offset := await(t, a.table.Append([]partition.Append{one(t, 0, 1, 13)}))[0].BaseOffset; offset != 13 || a.leases.Get(key(0)) == nil {
 			t.Errorf("at %d, lease %v", offset, a.leases.Get(key(0)))
+		}
+	})
+}
+
+// A leader to which nobody appends but through other agents acquires what was handed
+// over to it, in the same leader epoch; and what has ended here and not in the store.
+func TestLeaderOfWhatOthersAppend(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, _, leader := newBorrower(t, always)
+		given := lead(t, &node{leases: a.leases}, 0)
+		await(t, a.table.Append([]partition.Append{one(t, 0, 1, 0)}))
+		toB(t.Context(), a)
+		if leader.leases.Get(key(0)) != nil {
+			t.Fatal("it was acquired before anybody appends")
+		}
+		await(t, a.table.Append([]partition.Append{one(t, 0, 1, 1)}))
+		synctest.Wait()
+		l := leader.leases.Get(key(0))
+		if l == nil || l.LeaderEpoch() != given.LeaderEpoch()+1 {
+			t.Fatalf("the leader has %+v", l)
+		}
+		await(t, a.table.Append([]partition.Append{one(t, 0, 1, 2)}))
+
+		leader.leases.Lose(l, lease.ErrExpired)
+		await(t, a.table.Append([]partition.Append{one(t, 0, 1, 3)}))
+		synctest.Wait()
+		if leader.leases.Get(key(0)) == nil {
+			t.Error("the leader does not know that it leads")
 		}
 	})
 }

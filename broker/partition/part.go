@@ -61,6 +61,17 @@ func (pt *part) accept(s *slot, items []ingest.Item) (_ []ingest.Item, accepted 
 	return items, true
 }
 
+// claim has the lease asked for that this agent should have, with no append that waits
+// for it.
+func (pt *part) claim() {
+	pt.mu.Lock()
+	defer pt.mu.Unlock()
+	if !pt.gone && pt.phase == steady && (pt.lease == nil || !pt.lease.Held()) {
+		pt.phase = draining
+		pt.settleAndAsk()
+	}
+}
+
 // settle goes on when the last append of a lost lease has left the pool. The
 // caller holds mu, and calls Table.ask if the lease is to be asked for.
 func (pt *part) settle() {
@@ -100,7 +111,7 @@ func (pt *part) acquired(a lease.Acquired) {
 	waiting := pt.waiting
 	pt.waiting = nil
 	if len(waiting) == 0 {
-		return // all were withdrawn
+		return // all were withdrawn, or it was claimed
 	}
 	items := make([]ingest.Item, len(waiting))
 	for i, s := range waiting {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/streamhouse/streamhouse/broker/ingest"
 	"github.com/streamhouse/streamhouse/lease"
+	"github.com/streamhouse/streamhouse/metadata"
 	"github.com/streamhouse/streamhouse/protocol/batch"
 )
 
@@ -108,9 +109,26 @@ func (t *Table) Append(appends []Append) *Pending {
 	return p
 }
 
-// Miss takes note that the caller has refused a batch with err, and does not append it,
-// though it may append what is behind it in its stream: that fails with the same error.
+// Miss takes note that a batch is refused with err before it comes to Append, though
+// batches behind it in its stream may be appended: they fail with the same error.
 func (t *Table) Miss(k lease.Key, b *batch.Validated, err error) { t.pool.Miss(k, b, err) }
+
+// Commit implements metadata.Committer for other agents; see ingest.Pool.Commit. The
+// lease of a partition of which the store says by that that this agent leads it, though
+// the agent does not have it, is acquired: it was handed over to this agent, or has
+// ended here while the store was away. Where all writers are clients of other agents,
+// nobody else would ask for it, and it would be led by nobody who knows.
+func (t *Table) Commit(ctx context.Context, c *metadata.Commit) ([][]metadata.CommitResult, error) {
+	results, err := t.pool.Commit(ctx, c)
+	for i := range results {
+		for j, r := range results[i] {
+			if k := c.Objects[i].Batches[j].Key; r.Outcome == metadata.Committed && t.leases.Get(k) == nil {
+				t.part(k).claim()
+			}
+		}
+	}
+	return results, err
+}
 
 // Run acquires the leases that appends wait for, until ctx ends, and returns
 // nil then. What waits is failed with ErrClosed.

@@ -12,7 +12,6 @@ import (
 
 	"github.com/google/uuid"
 
-	"github.com/streamhouse/streamhouse/broker/ingest"
 	"github.com/streamhouse/streamhouse/broker/ingest/ingesttest"
 	"github.com/streamhouse/streamhouse/broker/partition"
 	"github.com/streamhouse/streamhouse/internal/testdb"
@@ -34,9 +33,9 @@ type zones struct {
 	calls *ingesttest.Commits
 	names ingestNames
 
-	mu    sync.Mutex
-	pools map[string]*ingest.Pool // of those who live, and of the dead, who refuse
-	twice bool                    // calls arrive twice at once
+	mu     sync.Mutex
+	tables map[string]*partition.Table // of those who live, and of the dead, who refuse
+	twice  bool                        // calls arrive twice at once
 
 	// fault, if there is one, is all that goes wrong between agents.
 	fault func(step time.Duration) ingesttest.Fault
@@ -46,7 +45,7 @@ type zones struct {
 }
 
 func newZones(b backend) *zones {
-	z := &zones{pools: make(map[string]*ingest.Pool), names: ingestNames{inner: b}}
+	z := &zones{tables: make(map[string]*partition.Table), names: ingestNames{inner: b}}
 	z.calls = ingesttest.NewCommits(z)
 	return z
 }
@@ -54,17 +53,17 @@ func newZones(b backend) *zones {
 // Commit is the network: it finds the agent that a commit names.
 func (z *zones) Commit(ctx context.Context, c *metadata.Commit) ([][]metadata.CommitResult, error) {
 	z.mu.Lock()
-	pool, twice := z.pools[c.AgentID], z.twice
+	table, twice := z.tables[c.AgentID], z.twice
 	z.mu.Unlock()
-	if pool == nil {
+	if table == nil {
 		return nil, metadata.ErrUnavailable
 	}
 	var other sync.WaitGroup
 	if twice {
-		other.Go(func() { pool.Commit(ctx, c) })
+		other.Go(func() { table.Commit(ctx, c) })
 		defer other.Wait()
 	}
-	return pool.Commit(ctx, c)
+	return table.Commit(ctx, c)
 }
 
 // join configures an agent.
@@ -82,7 +81,7 @@ func (z *zones) join(w *world, _ int, cfg *nodeConfig) {
 func (z *zones) joined(id string, n *node) {
 	z.mu.Lock()
 	defer z.mu.Unlock()
-	z.pools[id] = n.pool
+	z.tables[id] = n.table
 }
 
 // disturb harms what agents have to do with one another until ctx ends, about every

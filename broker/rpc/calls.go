@@ -44,7 +44,7 @@ func (c *Client) commit(ctx context.Context, commit *metadata.Commit) ([][]metad
 		err = fmt.Errorf("a commit of %d bytes, at most %d are sent", len(body), maxCommitBytes)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", metadata.ErrUnavailable, err)
+		return nil, notBegun{err}
 	}
 	c.metrics.carried("out", kindCommit, p.agent.Zone, len(body))
 	resp, err := c.send(ctx, p, request{
@@ -79,12 +79,12 @@ func undecided(err error) error {
 func (c *Client) reach(agentID string) (*peer, error) {
 	p, err := c.peer(agentID)
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", metadata.ErrUnavailable, err)
+		return nil, notBegun{err}
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if p.down {
-		return nil, fmt.Errorf("%w: the agent can't be reached", metadata.ErrUnavailable)
+		return nil, notBegun{errors.New("the agent can't be reached")}
 	}
 	return p, nil
 }
@@ -109,7 +109,7 @@ func (c *Client) block(ctx context.Context, agentID string, object segment.ID, s
 		return nil, err
 	}
 	if from < 0 || to <= from || to-from > MaxBlockBytes {
-		return nil, fmt.Errorf("%w: between 1 and %d bytes can be asked for", metadata.ErrUnavailable, MaxBlockBytes)
+		return nil, notBegun{fmt.Errorf("between 1 and %d bytes can be asked for", MaxBlockBytes)}
 	}
 	number := func(n int64) []string { return []string{strconv.FormatInt(n, 10)} }
 	resp, err := c.send(ctx, p, request{

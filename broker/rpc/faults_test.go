@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -88,6 +89,30 @@ func TestCutsAreClassed(t *testing.T) {
 	if n := len(began); n != 1 {
 		t.Errorf("the last commit was made %d times", n)
 	}
+}
+
+// TestPeerThatRefusesIsProbedNowAndThen has a peer whose machine answers at once that
+// nobody is there, as that of a dead agent does.
+func TestPeerThatRefusesIsProbedNowAndThen(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		v, network := newView(), newMemory()
+		start(t, options{view: v, id: "holder", listener: network, handlers: Handlers{Commit: committed}})
+		var dials atomic.Int64
+		caller := start(t, options{view: v, id: "caller", listener: newMemory(), cfg: Config{
+			Dial: func(context.Context, string) (net.Conn, error) {
+				dials.Add(1)
+				return nil, errors.New("refused")
+			},
+		}})
+		if _, err := caller.Commit(t.Context(), commitOf("holder", 1)); !errors.Is(err, metadata.ErrUnavailable) {
+			t.Errorf("commit at a peer that refuses connections: %v", err)
+		}
+		const intervals = 20
+		time.Sleep(intervals * probeInterval) // virtual
+		if n := dials.Load(); n < intervals || n > intervals+2 {
+			t.Errorf("dialed %d times in %d intervals", n, intervals)
+		}
+	})
 }
 
 // TestFrozenPeerIsNoticed stops a peer under calls and a stream, in virtual time.

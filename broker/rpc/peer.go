@@ -96,6 +96,13 @@ func (r refusal) Error() string { return "the peer refused: " + string(r) }
 // Is makes refusals metadata.ErrUnavailable.
 func (refusal) Is(target error) bool { return target == metadata.ErrUnavailable }
 
+// notBegun is metadata.ErrUnavailable of a call that was not sent, in words that do not
+// blame the metadata store.
+type notBegun struct{ error }
+
+func (e notBegun) Unwrap() error      { return e.error }
+func (notBegun) Is(target error) bool { return target == metadata.ErrUnavailable }
+
 // failure is a call of the other side that ended with an error: it may have happened.
 type failure string
 
@@ -122,9 +129,11 @@ func (c *Client) send(ctx context.Context, p *peer, r request) (*http.Response, 
 	}
 	resp, err := transport.RoundTrip(req)
 	if err != nil {
-		c.judge(ctx, p, err)
+		if r.kind != kindPing { // who pings draws the conclusion, and must not have it pinged again at once
+			c.judge(ctx, p, err)
+		}
 		if !sent.Load() {
-			return nil, fmt.Errorf("%w: %w", metadata.ErrUnavailable, err)
+			return nil, notBegun{err}
 		}
 		return nil, err
 	}

@@ -68,11 +68,15 @@ func (s *Snapshot) apart(zone, other string) bool {
 	return zone != other && other != "" && s.alive[zone]
 }
 
+// StandIns says whether agents may append for others. They may not while an agent is
+// listed that none can call: it may be of a release that can't read such objects.
+func (s *Snapshot) StandIns() bool { return !s.mute }
+
 // InPlaceOf is the agent that clients of a zone are named for a key that holder leads:
 // holder itself, if it is in the zone, or zones are not in play, or no agent of the
 // zone can append to what holder leads.
 func (s *Snapshot) InPlaceOf(holder metadata.Agent, zone string, k lease.Key) metadata.Agent {
-	if !s.apart(zone, holder.Zone) || holder.PeerAddress == "" {
+	if !s.apart(zone, holder.Zone) || !s.StandIns() {
 		return holder
 	}
 	if i := s.standIn(zone, k); i >= 0 {

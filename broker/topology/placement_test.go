@@ -70,7 +70,8 @@ func TestLeadersOfZones(t *testing.T) {
 		{"one of the zone's agents is heard of", []metadata.Agent{late(a1), a2, b1}, 3, "a", anyOf(2)},
 		{"the holder takes no appends", []metadata.Agent{a1, a2, mute(b1)}, 3, "a", anyOf(3)},
 		{"the zone's agents can't append", []metadata.Agent{mute(a1), mute(a2), b1}, 3, "a", anyOf(3)},
-		{"one of the zone's agents can append", []metadata.Agent{a1, mute(a2), b1}, 3, "a", anyOf(1)},
+		{"one of the zone's agents can't read what others append", []metadata.Agent{a1, mute(a2), b1}, 3, "a", anyOf(3)},
+		{"an agent elsewhere can't read what others append", []metadata.Agent{a1, a2, b1, mute(b2)}, 3, "a", anyOf(3)},
 		{"nobody holds it", []metadata.Agent{a1, a2, b1, b2}, 0, "b", anyOf(3, 4)},
 		{"nobody holds it, and nobody can append", []metadata.Agent{mute(a1), b1, b2}, 0, "a", anyOf(1)},
 		{"nobody holds it, and the zone has no agents", []metadata.Agent{a1, b1}, 0, "c", anyOf(1, 3)},
@@ -369,5 +370,26 @@ func BenchmarkLeaderFor(b *testing.B) {
 				s.LeaderFor(zone, kept)
 			}
 		})
+	}
+}
+
+// Who leads partitions commits, and nobody else; of other agent groups nothing is known.
+func TestCommitting(t *testing.T) {
+	t.Parallel()
+	late := agent(4, fresh)
+	s := viewOf(t, metadata.Topology{
+		Agents:  []metadata.Agent{agent(1, 0), agent(2, 0), agent(3, 0), late},
+		Sharing: 6,
+		Leaders: []metadata.Leader{leader(key(1, 0), 1, 0), leader(key(1, 1), 2, 0), leader(key(1, 2), 2, 0), leader(key(1, 3), 4, 0), leader(key(1, 4), 0, 3)},
+		Shards:  []metadata.Leader{leader(metadata.GroupShardKey("", 0), 3, 1)},
+	})
+	const others = 2 // of other groups
+	for id, want := range map[string]int{agent(1, 0).ID: 2 + others, agent(2, 0).ID: 2 + others, agent(3, 0).ID: 3 + others} {
+		if n := s.Committing(id); n != want {
+			t.Errorf("%s finds %d agents that commit, not %d", id, n, want)
+		}
+	}
+	if n := viewOf(t, metadata.Topology{}).Committing("alone"); n != 1 {
+		t.Errorf("an agent alone finds %d", n)
 	}
 }

@@ -36,10 +36,12 @@ type Snapshot struct {
 	agents  []metadata.Agent // by node id; all that are listed
 	agentAt map[string]int   // by agent id, the place in agents
 	alive   map[string]bool  // the zones of which an agent is heard of
+	mute    bool             // a listed agent has no peer address
 	byName  map[string]*Topic
 	byID    map[uuid.UUID]*Topic
 	leaders map[lease.Key]metadata.Leader
 	shards  map[lease.Key]bool                      // those of leaders that are coordinators' shards
+	leading map[string]bool                         // ids of the agents that lead partitions
 	configs map[metadata.Resource]map[string]string // of what has some set, besides topics and the cluster
 	groups  map[string]*config.Group                // that have some set
 	group   *config.Group                           // any other
@@ -76,10 +78,11 @@ func (s *Snapshot) Without(sessions []uuid.UUID) *Snapshot {
 
 // list lists the agents, which are sorted by node id.
 func (s *Snapshot) list(agents []metadata.Agent) {
-	s.agents, s.agentAt, s.alive = agents, make(map[string]int, len(agents)), make(map[string]bool)
+	s.agents, s.agentAt, s.alive, s.mute = agents, make(map[string]int, len(agents)), make(map[string]bool), false
 	for i := range agents {
 		a := &agents[i]
 		s.agentAt[a.ID] = i
+		s.mute = s.mute || a.PeerAddress == ""
 		if a.Zone != "" && s.heard(a) {
 			s.alive[a.Zone] = true
 		}
@@ -125,6 +128,18 @@ func (s *Snapshot) Heard(a metadata.Agent) bool { return s.heard(&a) }
 
 func (s *Snapshot) heard(a *metadata.Agent) bool { return a.HeartbeatAge < s.fresh }
 
+// Committing is how many agents commit to the metadata store, or may: those that lead
+// partitions, the one of that id, and all of other agent groups.
+func (s *Snapshot) Committing(id string) int {
+	n := 1 + max(s.Sharing-len(s.agents), 0)
+	for i := range s.agents {
+		if a := &s.agents[i]; a.ID != id && s.leading[a.ID] && s.heard(a) {
+			n++
+		}
+	}
+	return n
+}
+
 // OtherLeads says whether an agent besides the one of that id is heard of and
 // leads something.
 func (s *Snapshot) OtherLeads(id string) bool {
@@ -144,7 +159,7 @@ func (s *Snapshot) OtherLeads(id string) bool {
 func (s *Snapshot) apply(d *metadata.Topology, taken time.Time, fresh time.Duration, cfg Config) *Snapshot {
 	n := &Snapshot{
 		ClusterID: d.ClusterID, Version: d.Version, Sharing: d.Sharing, Taken: taken, Broker: s.Broker, fresh: fresh,
-		TopicsVersion: s.TopicsVersion, byName: s.byName, byID: s.byID, leaders: s.leaders, shards: s.shards,
+		TopicsVersion: s.TopicsVersion, byName: s.byName, byID: s.byID, leaders: s.leaders, shards: s.shards, leading: s.leading,
 		configs: s.configs, groups: s.groups, group: s.group,
 	}
 	n.list(slices.SortedFunc(slices.Values(d.Agents), func(a, b metadata.Agent) int { return cmp.Compare(a.NodeID, b.NodeID) }))
@@ -176,6 +191,12 @@ func (s *Snapshot) apply(d *metadata.Topology, taken time.Time, fresh time.Durat
 		maps.DeleteFunc(n.leaders, func(k lease.Key, _ metadata.Leader) bool { return gone[k.TopicID] })
 		for _, l := range slices.Concat(d.Leaders, d.Shards) {
 			n.leaders[l.Key] = l
+		}
+		n.leading = make(map[string]bool)
+		for k, l := range n.leaders {
+			if l.AgentID != "" && !metadata.IsShard(k) {
+				n.leading[l.AgentID] = true
+			}
 		}
 	}
 	if len(d.Shards) > 0 {

@@ -301,7 +301,7 @@ func (svc *service) announce() {
 	if svc.settings.Log.Format == "json" {
 		svc.log.Info("serving", "agent", self.ID, "node", self.NodeID, "version", version(), "kafka", svc.kafka.Addr().String(),
 			"advertised", at, "metadata", index, "records", records, "admin", svc.admin.Addr().String(),
-			"peers", self.PeerAddress)
+			"peers", self.PeerAddress, "availability_zone", self.Zone, "agent_group", self.Group, "cluster", svc.settings.Cluster)
 		return
 	}
 	var b strings.Builder
@@ -310,8 +310,12 @@ func (svc *service) announce() {
 	fmt.Fprintf(&b, "  metadata  %s\n", index)
 	fmt.Fprintf(&b, "  records   %s\n", records)
 	fmt.Fprintf(&b, "  admin     http://%s/metrics, /healthz, /readyz, /agents, /leases, /cost, /debug/pprof/\n", svc.admin.Addr())
-	if self.PeerAddress != "" {
-		fmt.Fprintf(&b, "  peers     %s\n", self.PeerAddress)
+	for _, line := range [][2]string{
+		{"peers", self.PeerAddress}, {"zone", self.Zone}, {"group", self.Group}, {"cluster", svc.settings.Cluster},
+	} {
+		if line[1] != "" {
+			fmt.Fprintf(&b, "  %-9s %s\n", line[0], line[1])
+		}
 	}
 	fmt.Fprintf(&b, "\n  Try:  echo hello | kcat -b %s -P -t greetings\n", at)
 	fmt.Fprintf(&b, "        kcat -b %s -C -t greetings -e\n\n", at)

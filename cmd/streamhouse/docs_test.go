@@ -109,7 +109,7 @@ func TestDocsNameFiles(t *testing.T) {
 	file := regexp.MustCompile("`((?:cmd|protocol|broker|lease|segment|metadata|migrations|internal|compat-tests|docs|deploy|tools)/[^`* …{]*)`")
 	for _, name := range []string{
 		"README.md", "ARCHITECTURE.md", "protocol/SKIPPED.md", "segment/FORMAT.md",
-		"docs/OPERATIONS.md", "docs/MULTI_AGENT_ARCHITECTURE.md", "docs/OPERATING_MULTI_AGENT.md", "docs/AGENT_API.md", "docs/COSTS.md", "docs/AGENT_GROUPS.md",
+		"docs/OPERATIONS.md", "docs/MULTI_AGENT_ARCHITECTURE.md", "docs/OPERATING_MULTI_AGENT.md", "docs/AGENT_API.md", "docs/COSTS.md", "docs/AGENT_GROUPS.md", "docs/ZONES.md", "deploy/examples/README.md",
 	} {
 		page := read(t, name)
 		var targets []string

@@ -305,7 +305,7 @@ func TestGroupsOverZones(t *testing.T) {
 	r := newZonesRig(t)
 	ctx, cancel := context.WithTimeout(t.Context(), testTimeout)
 	defer cancel()
-	consumed := make(chan string, 2)
+	consumed := make(chan string)
 	var members sync.WaitGroup
 	defer members.Wait()
 	for _, z := range []string{"a", "b"} {
@@ -320,7 +320,12 @@ func TestGroupsOverZones(t *testing.T) {
 		}
 		members.Go(func() {
 			for ctx.Err() == nil {
-				c.PollFetches(ctx).EachRecord(func(record *kgo.Record) { consumed <- string(record.Value) })
+				c.PollFetches(ctx).EachRecord(func(record *kgo.Record) {
+					select {
+					case consumed <- string(record.Value):
+					case <-ctx.Done():
+					}
+				})
 			}
 		})
 	}

@@ -37,6 +37,7 @@ var (
 	commits    = flag.Duration("commits", 10*time.Second, "length of the scenario of offset commits")
 	settings   = flag.String("settings", "", "settings of many agents that are not the defaults: STREAMHOUSE_NAME=value, with commas between")
 	steady     = flag.Duration("steady", 30*time.Second, "length of each scenario with many agents under load")
+	scaling    = flag.Duration("scaling", 15*time.Second, "length of the scenario with each number of agents, and of each with zones")
 	manyIdle   = flag.Duration("many-idle", time.Minute, "length of the idle scenario with many agents")
 )
 
@@ -71,8 +72,10 @@ type results struct {
 
 	latency, oneByOne, produce, produceLZ4, fetch, fetchCold, idle, start Table
 
-	groups groupResults
-	many   manyResults
+	groups  groupResults
+	many    manyResults
+	scaling scalingResults
+	zones   zoneResults
 }
 
 func newResults() *results {
@@ -115,8 +118,10 @@ func newResults() *results {
 			Title:   "From the start of the process to the first answered Metadata",
 			Columns: []Column{{Unit: p50, Goal: 1000}, {Unit: maximum}, {Unit: residentMiB, Goal: 100}},
 		},
-		groups: newGroupResults(),
-		many:   newManyResults(),
+		groups:  newGroupResults(),
+		many:    newManyResults(),
+		scaling: newScalingResults(),
+		zones:   newZoneResults(),
 	}
 }
 
@@ -130,6 +135,7 @@ func (r *results) report() *Report {
 			[]*Table{&r.latency, &r.oneByOne, &r.produce, &r.produceLZ4, &r.fetch, &r.fetchCold, &r.idle, &r.start},
 			r.groups.tables(),
 			r.many.tables(),
+			[]*Table{&r.scaling.fixed, &r.scaling.growing, &r.zones.latency},
 		),
 	}
 }
@@ -155,6 +161,8 @@ func BenchmarkEndToEnd(b *testing.B) {
 	forEachTarget(b, "at-rest", names, r.groups.measureAtRest)
 	if slices.Contains(names, cluster) {
 		b.Run("many", r.many.measure)
+		b.Run("scaling", r.scaling.measure)
+		b.Run("zones", r.zones.measure)
 	}
 }
 

@@ -23,6 +23,8 @@ type Load struct {
 	Partitions int
 	ValueBytes int
 	Producers  int // clients, each with a connection of its own
+	// Options are further ones of all producers.
+	Options []kgo.Opt
 }
 
 const mebibyte = 1 << 20
@@ -233,11 +235,11 @@ func (l Load) OneEach(ctx context.Context, topics []string) error {
 func (l Load) forEachProducer(produce func(client *kgo.Client, producer int) error, options ...kgo.Opt) error {
 	var wg sync.WaitGroup
 	errs := make([]error, l.Producers)
-	options = append([]kgo.Opt{
+	options = slices.Concat([]kgo.Opt{
 		kgo.SeedBrokers(l.Address),
 		kgo.RequiredAcks(kgo.AllISRAcks()),
 		kgo.ProducerBatchCompression(kgo.NoCompression()),
-	}, options...)
+	}, l.Options, options)
 	for i := range errs {
 		// One client after the other: they write to what the options share.
 		client, err := kgo.NewClient(options...)

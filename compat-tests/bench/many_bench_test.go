@@ -110,19 +110,8 @@ type crowd struct {
 func startCrowd(b *testing.B) crowd {
 	b.Helper()
 	ctx := b.Context()
-	postgres := testdb.StartPostgres(b, "shared_preload_libraries=pg_stat_statements")
-	stores := harness.Stores{Metadata: postgres.Database(), Objects: testdb.StartS3(b).Bucket()}
-	statistics, err := OpenDatabaseStatistics(ctx, stores.Metadata, postgres.Database())
-	if err != nil {
-		b.Fatal(err)
-	}
-	b.Cleanup(func() {
-		if err := statistics.Close(context.WithoutCancel(ctx)); err != nil {
-			b.Error(err)
-		}
-	})
-	others := strings.FieldsFunc(*settings, func(r rune) bool { return r == ',' })
-	agents := harness.Cluster(b, stores, manyAgents, others...)
+	stores, statistics := countingStores(b)
+	agents := harness.Cluster(b, stores, manyAgents, otherSettings()...)
 	c := crowd{
 		load: Load{
 			Address: agents[0].Address(), Topic: "lone",
@@ -151,6 +140,28 @@ func startCrowd(b *testing.B) crowd {
 		b.Fatalf("%v partitions are led", led)
 	}
 	return c
+}
+
+// countingStores are durable stores of one measurement, whose database counts statements.
+func countingStores(b *testing.B) (harness.Stores, *DatabaseStatistics) {
+	b.Helper()
+	postgres := testdb.StartPostgres(b, "shared_preload_libraries=pg_stat_statements")
+	stores := harness.Stores{Metadata: postgres.Database(), Objects: testdb.StartS3(b).Bucket()}
+	statistics, err := OpenDatabaseStatistics(b.Context(), stores.Metadata, postgres.Database())
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() {
+		if err := statistics.Close(context.WithoutCancel(b.Context())); err != nil {
+			b.Error(err)
+		}
+	})
+	return stores, statistics
+}
+
+// otherSettings are those of the flag.
+func otherSettings() []string {
+	return strings.FieldsFunc(*settings, func(r rune) bool { return r == ',' })
 }
 
 // measure measures what many agents ask of one database.

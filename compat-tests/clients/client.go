@@ -34,6 +34,10 @@ type Client interface {
 	Close() error
 }
 
+// IDVariable is the environment variable that has kcat, librdkafka and the Java clients use another client id than their
+// defaults.
+const IDVariable = "COMPAT_CLIENT_ID"
+
 // ErrUnsupported says that a client has no such feature. It never stands for what a broker refuses.
 var ErrUnsupported = errors.New("the client has no such feature")
 

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"os"
 	"os/exec"
 	"regexp"
 	"slices"
@@ -249,7 +250,11 @@ func parseHeaders(s string) []scenario.Header {
 
 // command is a run of kcat. -F keeps it from reading its user's configuration.
 func (k *Kcat) command(ctx context.Context, args ...string) *exec.Cmd {
-	return exec.CommandContext(ctx, "kcat", append([]string{"-F", "/dev/null", "-b", strings.Join(k.bootstrap, ",")}, args...)...)
+	options := []string{"-F", "/dev/null", "-b", strings.Join(k.bootstrap, ",")}
+	if id, ok := os.LookupEnv(IDVariable); ok {
+		options = append(options, "-X", "client.id="+id)
+	}
+	return exec.CommandContext(ctx, "kcat", append(options, args...)...)
 }
 
 // run runs kcat quietly and returns its standard output.

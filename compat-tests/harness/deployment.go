@@ -87,40 +87,55 @@ func prepare(t testing.TB, id string, env []string, flags ...string) *Agent {
 	return agent
 }
 
-// stopAfter has an agent stopped at the end of the test.
-func stopAfter(t testing.TB, agent *Agent) {
+// stopAfter has agents stopped at the end of the test, all at once.
+func stopAfter(t testing.TB, agents ...*Agent) {
 	t.Helper()
 	t.Cleanup(func() {
-		if agent.process == nil {
-			return
-		}
 		// The test's context has ended by now.
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), stopTimeout)
 		defer cancel()
-		if err := agent.Stop(ctx); err != nil {
-			t.Error(err)
+		var stopping sync.WaitGroup
+		for _, agent := range agents {
+			if agent.process == nil {
+				continue
+			}
+			stopping.Go(func() {
+				if err := agent.Stop(ctx); err != nil {
+					t.Error(err)
+				}
+			})
 		}
-		if t.Failed() {
-			t.Logf("log of agent %s:\n%s", agent.id, agent.LogTail())
+		stopping.Wait()
+		for _, agent := range agents {
+			if t.Failed() && agent.process != nil {
+				t.Logf("log of agent %s:\n%s", agent.id, agent.LogTail())
+			}
 		}
 	})
 }
 
+// start starts agents, all at once, and returns when each of them knows of all.
 func start(t testing.TB, agents ...*Agent) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), startTimeout)
 	defer cancel()
+	launch(ctx, t, agents...)
+	for _, agent := range agents {
+		if err := agent.awaitPeers(ctx, len(agents)); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// launch starts agents, all at once.
+func launch(ctx context.Context, t testing.TB, agents ...*Agent) {
+	t.Helper()
 	errs := make([]error, len(agents))
 	var wg sync.WaitGroup
 	for i, agent := range agents {
 		wg.Go(func() { errs[i] = agent.Start(ctx) })
 	}
 	wg.Wait()
-	for i, agent := range agents {
-		if errs[i] == nil {
-			errs[i] = agent.awaitPeers(ctx, len(agents))
-		}
-	}
 	if err := errors.Join(errs...); err != nil {
 		t.Fatal(err)
 	}
@@ -128,7 +143,7 @@ func start(t testing.TB, agents ...*Agent) {
 
 // awaitPeers returns when the agent's Metadata lists n agents.
 func (a *Agent) awaitPeers(ctx context.Context, n int) error {
-	client, err := kgo.NewClient(kgo.SeedBrokers(a.address))
+	client, err := kgo.NewClient(kgo.SeedBrokers(a.address), kgo.ClientID(NoZone))
 	if err != nil {
 		return fmt.Errorf("make a client: %w", err)
 	}

@@ -14,7 +14,12 @@ type Link struct{ proxy *testdb.Proxy }
 // newLink makes a link to a server, which is named by its host:port or by a URL.
 func newLink(t testing.TB, server string) Link {
 	t.Helper()
-	return Link{testdb.NewProxy(t, server)}
+	return newLinkWith(t, server, testdb.ProxyOptions{})
+}
+
+func newLinkWith(t testing.TB, server string, options testdb.ProxyOptions) Link {
+	t.Helper()
+	return Link{testdb.NewProxyWith(t, server, options)}
 }
 
 // Address is host:port of the link's near end.

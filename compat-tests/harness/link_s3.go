@@ -18,10 +18,12 @@ type BucketLink struct {
 	Link
 	failing  *atomic.Bool
 	failures *atomic.Int64
+	use      *objectUse
 }
 
-// newBucketLink makes a link to the server of a bucket, whose URL names it as its endpoint.
-func newBucketLink(t testing.TB, bucket string) BucketLink {
+// newBucketLink makes a link to the server of a bucket, whose URL names it as its endpoint, and counts there what is
+// asked of it.
+func newBucketLink(t testing.TB, bucket string, use *objectUse) BucketLink {
 	t.Helper()
 	target, err := url.Parse(bucket)
 	if err != nil {
@@ -32,7 +34,7 @@ func newBucketLink(t testing.TB, bucket string) BucketLink {
 	if err != nil || endpoint.Host == "" {
 		t.Fatalf("%s has no endpoint (%v)", bucket, err)
 	}
-	l := BucketLink{failing: new(atomic.Bool), failures: new(atomic.Int64)}
+	l := BucketLink{failing: new(atomic.Bool), failures: new(atomic.Int64), use: use}
 	server := httptest.NewServer(l.forward(t, endpoint))
 	t.Cleanup(server.Close)
 	query.Set("endpoint", server.URL)
@@ -53,7 +55,10 @@ func (l BucketLink) forward(t testing.TB, endpoint *url.URL) http.Handler {
 			r.SetURL(endpoint)
 			r.Out.Host = r.In.Host
 		},
-		ModifyResponse: l.fail,
+		ModifyResponse: func(response *http.Response) error {
+			l.use.saw(response)
+			return l.fail(response)
+		},
 		// A server that is away is a connection that breaks, not an answer with a status.
 		ErrorHandler: func(http.ResponseWriter, *http.Request, error) { panic(http.ErrAbortHandler) },
 	}

@@ -61,7 +61,8 @@ func TestBucketLinkFailsWhatIsStored(t *testing.T) {
 		}
 	}))
 	t.Cleanup(server.Close)
-	link := newBucketLink(t, "s3://bucket/log?region=r&endpoint="+url.QueryEscape(server.URL))
+	use := newObjectUse()
+	link := newBucketLink(t, "s3://bucket/log?region=r&endpoint="+url.QueryEscape(server.URL), use)
 	put := func() int {
 		request, err := http.NewRequestWithContext(t.Context(), http.MethodPut, "http://"+link.Address()+"/bucket/log/x", strings.NewReader("body"))
 		if err != nil {
@@ -92,6 +93,9 @@ func TestBucketLinkFailsWhatIsStored(t *testing.T) {
 	}
 	if stored.Load() != 3 || link.FailedUploads() != 1 {
 		t.Errorf("%d uploads were stored, %d failed; want 3 and 1", stored.Load(), link.FailedUploads())
+	}
+	if got := use.read(); got != (ObjectUse{Puts: 3, PutBytes: 12}) {
+		t.Errorf("counted %s", got)
 	}
 }
 

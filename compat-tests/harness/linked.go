@@ -13,6 +13,9 @@ type LinkedAgent struct {
 	Kafka    Link
 	Postgres DatabaseLink
 	S3       BucketLink
+	// Zone is its availability zone, and Peers is in front of its listener for peers: both in a ZonedCluster only.
+	Zone  string
+	Peers *Link
 }
 
 // Address is host:port of the link to the Kafka listener, which the agent advertises.
@@ -23,6 +26,9 @@ func (a *LinkedAgent) Heal() {
 	a.Kafka.Heal()
 	a.Postgres.Heal()
 	a.S3.Heal()
+	if a.Peers != nil {
+		a.Peers.Heal()
+	}
 }
 
 // LinkedCluster is Cluster with links. They are healed before the agents are stopped.
@@ -50,7 +56,7 @@ func PrepareLinkedCluster(t testing.TB, stores Stores, n int, env ...string) []*
 			Agent:    agent,
 			Kafka:    newLink(t, agent.address),
 			Postgres: DatabaseLink{newLink(t, stores.Metadata)},
-			S3:       newBucketLink(t, stores.Objects),
+			S3:       newBucketLink(t, stores.Objects, newObjectUse()),
 		}
 		agent.flags = []string{
 			"--advertised-address", a.Kafka.Address(),

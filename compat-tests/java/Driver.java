@@ -62,13 +62,23 @@ public final class Driver {
     public static void main(String[] args) throws IOException {
         BufferedReader in = new BufferedReader(new InputStreamReader(System.in, StandardCharsets.UTF_8));
         PrintStream out = new PrintStream(System.out, false, StandardCharsets.UTF_8);
-        try (Admin admin = Admin.create(Map.of("bootstrap.servers", args[0]))) {
+        try (Admin admin = Admin.create(connection(args[0]))) {
             Driver driver = new Driver(args[0], admin);
             for (String line = in.readLine(); line != null; line = in.readLine()) {
                 out.println(driver.answer(driver.json.readTree(line)));
                 out.flush();
             }
         }
+    }
+
+    /** Where to connect to, and as whom. */
+    private static Map<String, Object> connection(String bootstrap) {
+        Map<String, Object> config = new HashMap<>(Map.of("bootstrap.servers", bootstrap));
+        String id = System.getenv("COMPAT_CLIENT_ID");
+        if (id != null) {
+            config.put("client.id", id);
+        }
+        return config;
     }
 
     private ObjectNode answer(JsonNode request) {
@@ -157,13 +167,12 @@ public final class Driver {
     }
 
     private void produce(JsonNode request, ArrayNode offsets) throws Exception {
-        Map<String, Object> config = Map.of(
-                "bootstrap.servers", bootstrap,
-                "compression.type", request.get("codec").asText(),
-                "acks", "all",
-                "enable.idempotence", true,
-                "linger.ms", 5,
-                "max.request.size", MAX_BYTES);
+        Map<String, Object> config = connection(bootstrap);
+        config.put("compression.type", request.get("codec").asText());
+        config.put("acks", "all");
+        config.put("enable.idempotence", true);
+        config.put("linger.ms", 5);
+        config.put("max.request.size", MAX_BYTES);
         List<Future<RecordMetadata>> sent = new ArrayList<>();
         try (var producer = new KafkaProducer<>(config, new ByteArraySerializer(), new ByteArraySerializer())) {
             for (JsonNode record : request.get("records")) {
@@ -286,8 +295,8 @@ public final class Driver {
     }
 
     private KafkaConsumer<byte[], byte[]> consumer(Map<String, Object> more) {
-        Map<String, Object> config = new HashMap<>(more);
-        config.put("bootstrap.servers", bootstrap);
+        Map<String, Object> config = connection(bootstrap);
+        config.putAll(more);
         config.put("enable.auto.commit", false);
         config.put("max.partition.fetch.bytes", MAX_BYTES);
         return new KafkaConsumer<>(config, new ByteArrayDeserializer(), new ByteArrayDeserializer());

@@ -21,10 +21,13 @@ var nextPort = func() *atomic.Int64 {
 
 // FreeAddress returns a loopback address on which nothing listens, each time another one. It is for servers that must
 // keep their address over restarts, which a listener on port 0 can't.
-func FreeAddress() (string, error) {
+func FreeAddress() (string, error) { return FreeAddressOf("127.0.0.1") }
+
+// FreeAddressOf is FreeAddress for a host of this machine.
+func FreeAddressOf(host string) (string, error) {
 	var failure error
 	for range 100 {
-		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", lowPort+nextPort.Add(1)%(highPort-lowPort)))
+		l, err := net.Listen("tcp", fmt.Sprintf("%s:%d", host, lowPort+nextPort.Add(1)%(highPort-lowPort)))
 		if err == nil {
 			defer l.Close()
 			return l.Addr().String(), nil

@@ -1,5 +1,6 @@
 """librdkafka under confluent-kafka, driven by the tests; see driver.py."""
 
+import os
 import sys
 
 import confluent_kafka
@@ -56,6 +57,8 @@ def encode_message(message):
 class Driver:
     def __init__(self, bootstrap):
         self.config = {"bootstrap.servers": bootstrap}
+        if "COMPAT_CLIENT_ID" in os.environ:
+            self.config["client.id"] = os.environ["COMPAT_CLIENT_ID"]
         self.admin = AdminClient(self.config)
 
     def version(self, _):

@@ -25,6 +25,7 @@ const (
 type Proxy struct {
 	target   string // the server's host:port
 	url      string // what NewProxy was given
+	options  ProxyOptions
 	listener net.Listener
 	work     sync.WaitGroup
 
@@ -62,22 +63,48 @@ type link struct {
 	conns [2]*net.TCPConn // by the direction that reads from it: client, server
 	done  chan struct{}   // closed by reset
 	once  sync.Once
+	watch func(d Direction, chunk []byte)
 	armed map[*cut]bool // cuts whose request has passed; guarded by Proxy.mu
+}
+
+// ProxyOptions are what a proxy does beyond forwarding.
+type ProxyOptions struct {
+	// Listen is where the proxy listens: host:port. The default is a free port of 127.0.0.1.
+	Listen string
+	// KeepSource has connections to the server leave from the host that the
+	// client's came from, which is one of this machine.
+	KeepSource bool
+	// Watch is called with each connection, and returns what is shown all that
+	// passes on it, chunk by chunk, and must not keep or change it. The two
+	// directions are shown concurrently. nil: nobody watches.
+	Watch func(client net.Addr) func(d Direction, chunk []byte)
 }
 
 // NewProxy starts a proxy before a server, which is named by its host:port or by
 // a URL as Postgres and S3 return it.
 func NewProxy(t testing.TB, server string) *Proxy {
 	t.Helper()
+	return NewProxyWith(t, server, ProxyOptions{})
+}
+
+// NewProxyWith is NewProxy with options.
+func NewProxyWith(t testing.TB, server string, options ProxyOptions) *Proxy {
+	t.Helper()
 	target, err := hostPort(server)
 	if err != nil {
 		t.Fatalf("testdb: proxy to %s: %v", server, err)
 	}
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if options.Listen == "" {
+		options.Listen = "127.0.0.1:0"
+	}
+	if options.Watch == nil {
+		options.Watch = func(net.Addr) func(Direction, []byte) { return func(Direction, []byte) {} }
+	}
+	listener, err := net.Listen("tcp", options.Listen)
 	if err != nil {
 		t.Fatalf("testdb: proxy: %v", err)
 	}
-	p := &Proxy{target: target, url: server, listener: listener, links: map[*link]struct{}{}}
+	p := &Proxy{target: target, url: server, options: options, listener: listener, links: map[*link]struct{}{}}
 	p.work.Go(p.accept)
 	t.Cleanup(p.end)
 	return p
@@ -199,7 +226,11 @@ func (p *Proxy) accept() {
 
 // serve forwards one connection until both its directions have ended.
 func (p *Proxy) serve(client *net.TCPConn) {
-	server, err := net.Dial("tcp", p.target)
+	var dialer net.Dialer
+	if p.options.KeepSource {
+		dialer.LocalAddr = &net.TCPAddr{IP: client.RemoteAddr().(*net.TCPAddr).IP}
+	}
+	server, err := dialer.Dial("tcp", p.target)
 	if err != nil {
 		_ = client.SetLinger(0)
 		client.Close()
@@ -208,6 +239,7 @@ func (p *Proxy) serve(client *net.TCPConn) {
 	l := &link{
 		conns: [2]*net.TCPConn{client, server.(*net.TCPConn)},
 		done:  make(chan struct{}),
+		watch: p.options.Watch(client.RemoteAddr()),
 		armed: map[*cut]bool{},
 	}
 	if !p.admit(l) {
@@ -278,6 +310,7 @@ func (p *Proxy) forward(l *link, d Direction, to *net.TCPConn, chunk []byte) boo
 		return false
 	}
 	pass, happened := p.judge(l, d, chunk)
+	l.watch(d, chunk[:pass])
 	if _, err := to.Write(chunk[:pass]); err != nil || happened != nil {
 		l.reset()
 		if happened != nil {

@@ -50,6 +50,64 @@ func TestProxyURLKeepsAllButTheAddress(t *testing.T) {
 	}
 }
 
+// TestProxyKeepsSourceAndWatches goes through a proxy that listens elsewhere, from another address.
+func TestProxyKeepsSourceAndWatches(t *testing.T) {
+	t.Parallel()
+	const host, source = "127.0.77.1", "127.0.77.100"
+	server, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { server.Close() })
+	var (
+		mu   sync.Mutex
+		seen [2]int // by Direction
+	)
+	proxy := NewProxyWith(t, server.Addr().String(), ProxyOptions{
+		Listen: host + ":0", KeepSource: true,
+		Watch: func(client net.Addr) func(Direction, []byte) {
+			if got := client.(*net.TCPAddr).IP.String(); got != source {
+				t.Errorf("a connection from %s, want %s", got, source)
+			}
+			return func(d Direction, chunk []byte) {
+				mu.Lock()
+				defer mu.Unlock()
+				seen[d] += len(chunk)
+			}
+		},
+	})
+	dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(source)}}
+	conn, err := dialer.Dial("tcp", proxy.Addr())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	served, err := server.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer served.Close()
+	if got := served.RemoteAddr().(*net.TCPAddr).IP.String(); got != source {
+		t.Errorf("the server was dialed from %s, want %s", got, source)
+	}
+	for _, way := range []struct {
+		from, to net.Conn
+		text     string
+	}{{conn, served, "question"}, {served, conn, "no"}} {
+		if _, err := io.WriteString(way.from, way.text); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.ReadFull(way.to, make([]byte, len(way.text))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	if seen != [2]int{ToServer: len("question"), ToClient: len("no")} {
+		t.Errorf("seen were %v bytes", seen)
+	}
+}
+
 func TestProxyPauseHoldsOneDirection(t *testing.T) {
 	t.Parallel()
 	proxy := NewProxy(t, echoServer(t))

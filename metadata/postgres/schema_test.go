@@ -1,26 +1,28 @@
 package postgres_test
 
 import (
+	"context"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/google/uuid"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/streamhouse/streamhouse/internal/testdb"
+	"github.com/streamhouse/streamhouse/lease"
 	"github.com/streamhouse/streamhouse/metadata"
 	"github.com/streamhouse/streamhouse/metadata/postgres"
 )
 
 // Agents of two clusters start together in a database that has neither.
 func TestSchemasAreMadeOnce(t *testing.T) {
-	const agents = 3 // of each
 	url := testdb.Postgres(t)
 	schemas := []string{"streamhouse_one", "streamhouse_two"}
-	ids := make(map[string]map[string]bool) // of clusters, by schema
+	var ids [6]string // of clusters, by agent
 	var starting errgroup.Group
-	var seen [2 * agents]string
-	for n := range seen {
+	for n := range ids {
 		starting.Go(func() error {
 			s, err := postgres.Open(t.Context(), url, postgres.Options{Session: uuid.New(), Schema: schemas[n%2], AllowUnsafe: true})
 			if err != nil {
@@ -29,7 +31,7 @@ func TestSchemasAreMadeOnce(t *testing.T) {
 			defer s.Close()
 			in, err := s.Topology(t.Context(), 0)
 			if err == nil {
-				seen[n] = in.ClusterID
+				ids[n] = in.ClusterID
 			}
 			return err
 		})
@@ -37,13 +39,7 @@ func TestSchemasAreMadeOnce(t *testing.T) {
 	if err := starting.Wait(); err != nil {
 		t.Fatal(err)
 	}
-	for n, id := range seen {
-		if ids[schemas[n%2]] == nil {
-			ids[schemas[n%2]] = make(map[string]bool)
-		}
-		ids[schemas[n%2]][id] = true
-	}
-	if len(ids[schemas[0]]) != 1 || len(ids[schemas[1]]) != 1 || seen[0] == seen[1] {
+	if ids != [6]string{ids[0], ids[1], ids[0], ids[1], ids[0], ids[1]} || ids[0] == ids[1] {
 		t.Errorf("ids of clusters: %v", ids)
 	}
 	var tables int
@@ -80,5 +76,62 @@ func TestInspectInSchema(t *testing.T) {
 	sessions, err := i.Sessions(t.Context())
 	if err != nil || len(sessions) != 2 || sessions[0].Group != "" || sessions[1].Group != "blue" {
 		t.Errorf("got %+v, %v", sessions, err)
+	}
+}
+
+// An agent of one cluster is buried, and one of the same id in the cluster beside it
+// has neither its sign of life taken for that one's nor its leases.
+func TestBurialStaysInItsSchema(t *testing.T) {
+	url := testdb.Postgres(t)
+	type life struct {
+		*postgres.Store
+		session uuid.UUID
+		term    lease.Term
+		end     func() // of its sign of life
+	}
+	begin := func(schema string) *life {
+		l := &life{Store: openWith(t, url, postgres.Options{Schema: schema}), session: uuid.New()}
+		if _, err := l.Register(t.Context(), metadata.Agent{ID: agentID, Session: l.session}); err != nil {
+			t.Fatal(err)
+		}
+		l.term = leadTopic(t, l, 1)[0]
+		ctx, stop := context.WithCancel(t.Context())
+		present, ended := make(chan struct{}), make(chan error, 1)
+		go func() {
+			ended <- l.Attend(ctx, agentID, l.session, metadata.Signals{Present: func() { close(present) }, Challenged: func() {}})
+		}()
+		l.end = sync.OnceFunc(func() { stop(); <-ended })
+		t.Cleanup(l.end)
+		select {
+		case <-present:
+		case err := <-ended:
+			t.Fatalf("cannot attend: %v", err)
+		}
+		return l
+	}
+	leads := func(l *life) bool {
+		marks, err := l.Watermarks(t.Context(), []lease.Key{l.term.Key})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return marks[0].LeaderID == agentID
+	}
+	one, two := begin("streamhouse_one"), begin("streamhouse_two")
+	one.end()
+	for {
+		burial, err := one.Bury(t.Context(), agentID, one.session, time.Hour)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if burial == metadata.BuriedGone { // the server has noticed the end of the connection
+			break
+		}
+	}
+	burial, err := two.Bury(t.Context(), agentID, two.session, time.Hour)
+	if err != nil || burial != metadata.NotBuried {
+		t.Errorf("the agent beside: %s, %v", burial, err)
+	}
+	if leads(one) || !leads(two) {
+		t.Errorf("leading after the burial: %t, and the agent beside: %t", leads(one), leads(two))
 	}
 }

@@ -33,6 +33,7 @@ type partition struct {
 	term      lease.Term
 	agent     string
 	expiry    time.Time
+	given     bool // handed over, and not acquired since: that goes on in the same leader epoch
 	high      int64
 	extents   []metadata.Extent
 	producers map[int64]*metadata.ProducerState
@@ -181,9 +182,11 @@ func (s *Store) Acquire(_ context.Context, agent string, ttl time.Duration, keys
 			results[i].Err = &lease.HeldByOtherError{Key: k, Holder: holder}
 			continue
 		}
-		p.agent, p.expiry = agent, time.Now().Add(ttl)
 		p.term.Epoch++
-		p.term.LeaderEpoch++
+		if !p.given || p.agent != agent {
+			p.term.LeaderEpoch++
+		}
+		p.agent, p.expiry, p.given = agent, time.Now().Add(ttl), false
 		results[i].Term = p.term
 	}
 	return results, nil
@@ -209,7 +212,7 @@ func (s *Store) Release(_ context.Context, agent string, terms []lease.Term) err
 func (s *Store) HandOver(_ context.Context, agent string, ttl time.Duration, moves []lease.Move) (given []lease.Term, _ error) {
 	for _, m := range moves {
 		s.eachLed(agent, []lease.Term{m.Term}, func(p *partition) {
-			p.agent, p.expiry = m.To, time.Now().Add(ttl)
+			p.agent, p.expiry, p.given = m.To, time.Now().Add(ttl), true
 			p.term.Epoch++
 			p.term.LeaderEpoch++
 			given = append(given, p.term)
@@ -233,7 +236,7 @@ func (s *Store) Take(agent string, k lease.Key) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	p := s.part(k)
-	p.agent, p.expiry = agent, time.Now().Add(time.Hour)
+	p.agent, p.expiry, p.given = agent, time.Now().Add(time.Hour), false
 	p.term.Epoch++
 	p.term.LeaderEpoch++
 }
