@@ -167,8 +167,13 @@ type leadership struct {
 // leaders asks the database who leads the partitions of the topic.
 func (r *faultRun) leaders(t *testing.T) []leadership {
 	t.Helper()
-	return query[leadership](t, r.stores, `SELECT p.partition, p.leader_agent_id, p.leader_epoch
-		FROM partitions p JOIN topics USING (topic_id) WHERE name = $1 AND p.leader_agent_id IS NOT NULL ORDER BY p.partition`, r.topic)
+	return leadersOf(t, r.stores, r.topic)
+}
+
+func leadersOf(t *testing.T, stores harness.Stores, topic string) []leadership {
+	t.Helper()
+	return query[leadership](t, stores, `SELECT p.partition, p.leader_agent_id, p.leader_epoch
+		FROM partitions p JOIN topics USING (topic_id) WHERE name = $1 AND p.leader_agent_id IS NOT NULL ORDER BY p.partition`, topic)
 }
 
 // victim is the agent that leads the first partition.

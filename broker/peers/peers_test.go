@@ -33,6 +33,7 @@ type peer struct {
 	mu    sync.Mutex
 	code  int16
 	mute  bool
+	asker string // the client id of the last question
 	conns []net.Conn
 }
 
@@ -74,6 +75,7 @@ func (p *peer) serve(conn net.Conn) {
 		}
 		p.mu.Lock()
 		code, mute := p.code, p.mute
+		p.asker = string(body[10:][:binary.BigEndian.Uint16(body[8:])]) // its client id
 		p.mu.Unlock()
 		if mute {
 			continue
@@ -203,7 +205,7 @@ func watch(t *testing.T, p *peer, r *register) *prometheus.Registry {
 	r.buried, r.doubted = make(chan metadata.Agent, 1), make(chan struct{}, 1)
 	r.reports, r.warned = make(chan metadata.Report, 100), make(warnings, 1)
 	r.agents = []metadata.Agent{
-		{ID: "self", NodeID: 1, Session: uuid.New()},
+		{ID: "self", NodeID: 1, Session: uuid.New(), Zone: "z"},
 		{ID: "peer", NodeID: 2, Session: uuid.New(), Host: addr.IP.String(), Port: int32(addr.Port)},
 	}
 	reg := prometheus.NewRegistry()
@@ -415,6 +417,18 @@ func agents(n int) []metadata.Agent {
 
 // Each agent is watched by three others, or by all there are, the watches are
 // spread, and one agent that goes moves no watch but its own.
+// Bytes are counted by the zone that the client id tells.
+func TestWatchersTellTheirZone(t *testing.T) {
+	p := newPeer(t)
+	watch(t, p, new(register))
+	<-p.probed
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if want := peers.ClientID + ",zone=z"; p.asker != want {
+		t.Errorf("a watcher calls itself %q, want %q", p.asker, want)
+	}
+}
+
 func TestWatchersOfEach(t *testing.T) {
 	for n := 1; n <= 50; n++ {
 		of, busiest := make(map[int32][]int32), 0

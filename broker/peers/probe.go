@@ -17,8 +17,16 @@ import (
 	"github.com/streamhouse/streamhouse/metadata"
 )
 
-// ClientID is what a watcher calls itself.
+// ClientID is what a watcher calls itself. The zone that it is in follows, as clients
+// tell theirs, so that what it asks is counted where it comes from.
 const ClientID = "streamhouse-peer"
+
+func clientID(zone string) string {
+	if zone == "" {
+		return ClientID
+	}
+	return ClientID + ",zone=" + zone
+}
 
 // maxReply bounds the reply to a probe, in bytes. It is some hundred.
 const maxReply = 64 << 10
@@ -43,7 +51,7 @@ func (w *Watcher) probe(ctx context.Context, a metadata.Agent, answered func()) 
 	req.Version = 5
 	req.ClientSoftwareName, req.ClientSoftwareVersion = ClientID, "1"
 	req.ClusterID, req.NodeID = kmsg.StringPtr(w.cluster.ID()), a.NodeID
-	format := kmsg.NewRequestFormatter(kmsg.FormatterClientID(ClientID))
+	format := kmsg.NewRequestFormatter(kmsg.FormatterClientID(clientID(w.self.Zone)))
 	for correlation := int32(0); ; correlation++ {
 		if err := conn.SetDeadline(time.Now().Add(w.cfg.Timeout)); err != nil {
 			return err

@@ -78,6 +78,7 @@ func TestComposeExamples(t *testing.T) {
 		Environment map[string]string `yaml:"environment"`
 		Volumes     []string          `yaml:"volumes"`
 		Ports       []string          `yaml:"ports"`
+		NetworkMode string            `yaml:"network_mode"`
 		Build       struct {
 			Context    string `yaml:"context"`
 			Dockerfile string `yaml:"dockerfile"`
@@ -93,6 +94,7 @@ func TestComposeExamples(t *testing.T) {
 				t.Fatal(err)
 			}
 			agents, published := 0, map[string]string{}
+			listeners, watching := map[string]string{}, map[[2]string]map[string]int{}
 			for name, s := range compose.Services {
 				if s.Build.Target != "" {
 					dockerfile := filepath.Join(dir, s.Build.Context, s.Build.Dockerfile)
@@ -109,10 +111,27 @@ func TestComposeExamples(t *testing.T) {
 					t.Errorf("%s: command %v, not %v", name, s.Command, want)
 				}
 				l := loadExample(t, readFile(t, filepath.Join(dir, config)), s.Environment)
-				_, port, _ := strings.Cut(l.AdvertisedAddress, ":")
-				if _, bound, _ := strings.Cut(l.Address, ":"); bound != port || !slices.Contains(s.Ports, "127.0.0.1:"+port+":"+port) {
-					t.Errorf("%s: clients are told of port %s, which is not published, or not listened on: %v", name, port, s.Ports)
+				network, shared := strings.CutPrefix(s.NetworkMode, "service:")
+				if !shared {
+					network = name
 				}
+				ports := compose.Services[network].Ports
+				_, port, _ := strings.Cut(l.AdvertisedAddress, ":")
+				if _, bound, _ := strings.Cut(l.Address, ":"); bound != port || !slices.Contains(ports, "127.0.0.1:"+port+":"+port) {
+					t.Errorf("%s: clients are told of port %s, which is not published, or not listened on: %v", name, port, ports)
+				}
+				for _, address := range []string{l.Address, l.AdminAddress, l.Peer.Address} {
+					_, port, _ := strings.Cut(address, ":")
+					if other := listeners[network+":"+port]; other != "" {
+						t.Errorf("%s and %s both listen on port %s of the network of %s", name, other, port, network)
+					}
+					listeners[network+":"+port] = name
+				}
+				group := [2]string{l.Cluster, l.AgentGroup}
+				if watching[group] == nil {
+					watching[group] = map[string]int{}
+				}
+				watching[group][network]++
 				if other := published[port]; other != "" {
 					t.Errorf("%s and %s publish port %s", name, other, port)
 				}
@@ -126,6 +145,13 @@ func TestComposeExamples(t *testing.T) {
 			}
 			if agents < 2 {
 				t.Errorf("%d agents", agents)
+			}
+			for group, networks := range watching {
+				// They are told of each other on 127.0.0.1, where only those of one network
+				// reach each other. Of two, neither believes that it is itself at fault.
+				if len(networks) > 2 {
+					t.Errorf("agents of %v are on %d networks and do not reach each other", group, len(networks))
+				}
 			}
 		})
 	}

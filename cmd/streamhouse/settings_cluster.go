@@ -5,21 +5,31 @@ import (
 	"net/url"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/streamhouse/streamhouse/metadata"
+	"github.com/streamhouse/streamhouse/segment"
+	"github.com/streamhouse/streamhouse/segment/objstore"
 )
 
 // A virtual cluster has its own place in stores that it shares with others: all that
 // tells it from a cluster of its own is the setting.
 
-const clusterDoc = "Name of a virtual cluster, which shares a database and a bucket with others and has nothing in common with them: its tables are in a PostgreSQL schema of its own, streamhouse_<name>, which is made if it is missing, its objects below <object_url>/<name>, and its Kafka cluster id is its own. SQLite has a file for each. 1 to 40 characters of a-z, 0-9, '_' and '-'. Without it, everything is where metadata_url and object_url say."
+const clusterDoc = "Name of a virtual cluster, which shares a database and a bucket with others and has nothing in common with them: its tables are in a PostgreSQL schema of its own, streamhouse_<name>, which is made if it is missing, its objects below <object_url>/<name>, and its Kafka cluster id is its own. SQLite has a file for each. 1 to 40 characters of a-z, 0-9, '_' and '-'; not segments or check. Without it, everything is where metadata_url and object_url say."
 
 var clusterName = regexp.MustCompile(`^[a-z0-9_-]{1,40}$`)
 
+// foldersOfObjects are what a cluster without a name has below object_url: a cluster
+// called like one of them would have its objects among the other's.
+var foldersOfObjects = []string{strings.TrimSuffix(segment.KeyPrefix, "/"), objstore.CheckFolder}
+
 func checkClusterName(name string) error {
-	if name != "" && !clusterName.MatchString(name) {
+	switch {
+	case name != "" && !clusterName.MatchString(name):
 		return fmt.Errorf("cluster %q: must be 1 to 40 characters of a-z, 0-9, '_' and '-'", name)
+	case slices.Contains(foldersOfObjects, name):
+		return fmt.Errorf("cluster %q: a cluster without a name has its objects in a folder that is called so: take another name", name)
 	}
 	return nil
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"slices"
 	"strings"
 
 	"github.com/streamhouse/streamhouse/broker/traffic"
@@ -19,11 +20,15 @@ func costSettings(s *Settings) []setting {
 	}
 }
 
+// maxPrice keeps what is reckoned with prices a number.
+const maxPrice = 1e6
+
 // checkPrices checks what costSettings binds.
 func (s *Settings) checkPrices() error {
 	p := &s.Cost
-	if min(p.TransferPerGiB, p.PutPerMillion, p.GetPerMillion, p.ListPerMillion, p.DeletePerMillion) < 0 {
-		return errors.New("settings below cost are prices in dollars: they must not be negative")
+	all := []float64{p.TransferPerGiB, p.PutPerMillion, p.GetPerMillion, p.ListPerMillion, p.DeletePerMillion}
+	if slices.Min(all) < 0 || slices.Max(all) > maxPrice {
+		return errors.New("settings below cost are prices in dollars: they must be from 0 to a million")
 	}
 	return nil
 }

@@ -151,7 +151,7 @@ func (t *traffic) watchKafka(to string) func(net.Addr) func(testdb.Direction, []
 			if d == testdb.ToServer && found.Load() == nil {
 				flow := Flow{Clients, zone, to}
 				id := clientID(chunk)
-				if id == watcher {
+				if strings.HasPrefix(id, watcher) {
 					flow.Kind = Watchers
 				}
 				if flow.From == "" {
@@ -168,7 +168,7 @@ func (t *traffic) watchKafka(to string) func(net.Addr) func(testdb.Direction, []
 }
 
 const (
-	watcher = "streamhouse-peer" // the client id of agents that watch others
+	watcher = "streamhouse-peer" // begins the client ids of agents that watch others
 	zoneTag = "zone="
 )
 

@@ -19,6 +19,7 @@ func TestTrafficTellsWhoSpeaks(t *testing.T) {
 		{"by its id", "127.0.0.1", "client,zone=c,more", Flow{Clients, "c", "b"}},
 		{"by nothing", "127.0.0.1", "client", Flow{Clients, "", "b"}},
 		{"an agent", "127.0.13.1", watcher, Flow{Watchers, "c", "b"}},
+		{"an agent of a zone", "127.0.0.1", watcher + ",zone=c", Flow{Watchers, "c", "b"}},
 	} {
 		c := ZonedCluster{Zones: []string{"a", "b", "c"}}
 		c.traffic = newTraffic(c.zoneOf)

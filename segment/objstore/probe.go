@@ -7,12 +7,15 @@ import (
 	"fmt"
 )
 
+// CheckFolder is where the keys of Probe lie, and nothing else.
+const CheckFolder = "check"
+
 const (
 	// probeKey stays in the store, so that all probes but the very first find
 	// it there and write nothing.
-	probeKey = "check/probe"
+	probeKey = CheckFolder + "/probe"
 	// absentKey is never written.
-	absentKey = "check/absent"
+	absentKey = CheckFolder + "/absent"
 )
 
 var probeBody = []byte("StreamHouse writes this object to see whether it may, and leaves it here.\n")
