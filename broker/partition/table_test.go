@@ -282,6 +282,20 @@ func TestSuccessorsThatArriveAfterTheFailure(t *testing.T) {
 	}
 }
 
+// What the caller refuses by itself fails its successors too, until it comes again.
+func TestSuccessorsOfABatchThatTheCallerRefused(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, nil)
+		first, second := one(t, 0, 1, 0), one(t, 0, 1, 1)
+		refusal := errors.New("not here")
+		r.table.Miss(first.Key, &first.Batch, refusal)
+		if res := r.table.Append([]partition.Append{second}).Wait(soon(t))[0]; !errors.Is(res.Err, refusal) {
+			t.Errorf("the successor: %+v", res)
+		}
+		await(t, r.table.Append([]partition.Append{first, second}))
+	})
+}
+
 func TestWaitEndsWithItsContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, nil)

@@ -9,16 +9,20 @@
 //
 //   - three to five agents, made of the parts that run in production, from the
 //     server of Kafka's protocol down to the lease manager, and put together by
-//     broker/node as in production (node.go). What they lack is sockets;
+//     broker/node as in production (node.go). What they lack is sockets. They are in
+//     up to three zones, and call each other as in production, with TLS and HTTP/2;
+//     in one world of six there are neither zones nor such calls;
 //   - one metadata store, the one on SQLite, with presence added by the rules of
 //     PostgreSQL's bury_agent (database.go). It keeps to the world's clock;
 //   - one bucket, in memory;
-//   - a network (network.go), on which clients and peers speak Kafka's protocol;
+//   - a network (network.go), on which clients and peers speak Kafka's protocol, and
+//     agents that of package rpc;
 //   - clients (clients.go): idempotent producers with five requests in flight, which
 //     retry as Kafka's do, and crash; producers that are not idempotent and repeat
 //     only what was refused for certain; consumers that read from one agent and then
 //     another; an observer of the log's ends; members of no group that commit its
-//     positions.
+//     positions. Where there are zones, most say in which they are. They go where they
+//     are sent, where Metadata says, and anywhere.
 //
 // # Faults
 //
@@ -28,22 +32,25 @@
 // after the caller was told that they failed: so a commit comes in long after its
 // agent was replaced. Agents are killed, drained, frozen, cut off from the database,
 // the bucket or the network, and replaced while they stand still; the stores restart,
-// hang, slow down, and lose calls (faults.go). One agent stands still at all times,
-// mostly for longer than its lease. A frozen agent's own timers go on, but nothing
-// that it does gets out until it thaws; so it does not notice that it stood still,
-// which is harder on the others than a process that does.
+// hang, slow down, and lose calls (faults.go). Calls between agents break off before
+// they arrive or before they are answered, and are cut. One agent stands still at all
+// times, mostly for longer than its lease. A frozen agent's own timers go on, but
+// nothing that it does gets out until it thaws; so it does not notice that it stood
+// still, which is harder on the others than a process that does.
 //
 // # The judgement
 //
 // When the load ends, so do the faults, and what is late arrives. Then every producer
 // must have all of its records acknowledged, and every agent give the whole log. The
 // history of all clients goes through package check; the store is audited; each
-// commit is checked against the leader of that moment, and each leader epoch must
-// have had one writer. Codes that Kafka's clients do not expect are wrong too, above
-// all OFFSET_OUT_OF_RANGE and OUT_OF_ORDER_SEQUENCE_NUMBER, which no client ever
-// deserves here.
+// commit is checked against the leader of that moment, and against the leader epoch in
+// which its batches were taken in, if that was done by another agent; and each leader
+// epoch must have had one writer besides these. Codes that Kafka's clients do not
+// expect are wrong too, above all OFFSET_OUT_OF_RANGE and
+// OUT_OF_ORDER_SEQUENCE_NUMBER, which no client ever deserves here.
 //
-// A Mutant is a mistake in the stores, which the simulation has to find.
+// A Mutant is a mistake, in the stores or of agents with what they ask of these, which
+// the simulation has to find.
 //
 // # Determinism
 //

@@ -125,7 +125,7 @@ func (w *world) harm(d *dice) {
 	if s == nil {
 		return
 	}
-	switch d.intN(19) {
+	switch d.intN(20) {
 	case 0, 1:
 		w.faults.kills.Add(1)
 		w.note("%s is killed", s)
@@ -170,7 +170,7 @@ func (w *world) harm(d *dice) {
 		w.replaceFrozen(s, lasts)
 	case 16, 17:
 		w.cut(s, "calls between agents", &s.noCalls, lasts)
-	case 18:
+	case 18, 19:
 		oneIn := int64(2 + d.intN(30))
 		w.during(lasts, "calls break off", func() { w.faults.callsOneIn.Store(oneIn) }, func() { w.faults.callsOneIn.Store(w.settings.callsOneIn) })
 	}

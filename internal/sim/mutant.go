@@ -12,7 +12,8 @@ import (
 	"github.com/streamhouse/streamhouse/segment/objstore"
 )
 
-// Mutant is a mistake in the world's stores, to see that the simulation finds it.
+// Mutant is a mistake, which the world's stores make or make look like one of agents, to
+// see that the simulation finds it.
 type Mutant string
 
 // The mutants.

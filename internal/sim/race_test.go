@@ -2,8 +2,12 @@
 
 package sim_test
 
-import "time"
+import (
+	"time"
+
+	"github.com/streamhouse/streamhouse/internal/sim"
+)
 
 func init() {
-	fixedSeeds, randomFor, someMutants = 2, time.Second, someMutants[:1]
+	fixedSeeds, randomFor, someMutants = 2, time.Second, []sim.Mutant{sim.StaleReads}
 }

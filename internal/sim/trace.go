@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"context"
 	"fmt"
 	"strings"
 	"time"
@@ -45,10 +46,14 @@ func (w *world) fail(format string, args ...any) {
 func (w *world) traceCommit(s *site, c *metadata.Commit, results [][]metadata.CommitResult) {
 	for i := range results {
 		for j := range results[i] {
-			b, r := c.Objects[i].Batches[j], results[i][j]
+			o, b, r := &c.Objects[i], c.Objects[i].Batches[j], results[i][j]
 			w.record(b.Partition, func() string {
-				return fmt.Sprintf("%s commits %d records of producer %d from sequence %d in leader epoch %d, object %s: outcome %d, offset %d",
-					s, b.Records, b.ProducerID, b.BaseSequence, b.LeaderEpoch, c.Objects[i].ID, r.Outcome, r.BaseOffset)
+				origin := ""
+				if made := w.db.footer(context.Background(), o); made != nil && made.Origin.AgentID != s.id {
+					origin = " for " + made.Origin.AgentID
+				}
+				return fmt.Sprintf("%s commits%s %d records of producer %d from sequence %d in leader epoch %d, object %s: outcome %d, offset %d",
+					s, origin, b.Records, b.ProducerID, b.BaseSequence, b.LeaderEpoch, o.ID, r.Outcome, r.BaseOffset)
 			})
 		}
 	}

@@ -66,7 +66,7 @@ func newSettings(d *dice) settings {
 	s.zones = []int{0, 1, 2, 2, 3, 3}[d.intN(6)]
 	s.silent = s.zones > 0 && d.oneIn(8)
 	if d.oneIn(2) {
-		s.callsOneIn = int64(50 + d.intN(400))
+		s.callsOneIn = int64(20 + d.intN(150))
 	}
 	if d.oneIn(2) {
 		s.ingest.RemoteTimeout = d.between(200*time.Millisecond, 2*time.Second)
@@ -340,7 +340,8 @@ func (w *world) heal() {
 
 // settle waits until nobody is left of whom something may still come: agents that
 // drain, or were replaced, commit what they have accepted. What a client has given up
-// may be with the others for a moment.
+// may be with the others for a moment, and for longer if these have asked yet others to
+// commit it.
 func (w *world) settle() {
 	settled := func() bool {
 		up := int32(0)
@@ -362,6 +363,9 @@ func (w *world) settle() {
 		pause(step)
 	}
 	pause(3 * time.Second)
+	if w.settings.zones > 0 {
+		pause(w.settings.ingest.RemoteTimeout)
+	}
 }
 
 // run lets the world happen, and returns what was wrong with it.
