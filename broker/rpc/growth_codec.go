@@ -190,8 +190,10 @@ func (c *growthCoder) appendGrowth(b []byte, g *metadata.Growth) []byte {
 		flag byte
 		set  bool
 	}{
-		{newEpoch, w.LeaderEpoch != t.marks.LeaderEpoch}, {newLeader, w.LeaderID != t.marks.LeaderID},
-		{newLogStart, w.LogStart != t.marks.LogStart}, {notStable, w.LastStable != w.High},
+		{newEpoch, w.LeaderEpoch != t.marks.LeaderEpoch},
+		{newLeader, w.LeaderID != t.marks.LeaderID},
+		{newLogStart, w.LogStart != t.marks.LogStart},
+		{notStable, w.LastStable != w.High},
 	} {
 		if f.set {
 			flags |= f.flag

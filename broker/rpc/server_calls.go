@@ -88,7 +88,7 @@ func (s *Server) follow(w answer, r *http.Request, from metadata.Agent) string {
 	var reading sync.WaitGroup
 	reading.Go(func() {
 		defer cancel()
-		if err := st.listen(r.Body); err != nil && ctx.Err() == nil {
+		if err := st.listen(r.Body); ctx.Err() == nil {
 			s.log.Debug("a peer's stream of wishes has ended", "peer", from.ID, "error", err)
 		}
 	})
@@ -115,7 +115,7 @@ type stream struct {
 	follows *follows
 }
 
-// listen takes wishes from the stream until that ends.
+// listen takes wishes from the stream until that ends, and returns why it did.
 func (st *stream) listen(body io.Reader) error {
 	r := bufio.NewReader(body)
 	var buf []byte

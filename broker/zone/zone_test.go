@@ -250,7 +250,7 @@ func TestHoming(t *testing.T) {
 			expect("app", "10.0.0.1", false)
 			expect("app", "10.0.0.2", true)
 			expect("other", "10.0.0.1", true)
-			time.Sleep(6)
+			time.Sleep(6 * time.Nanosecond)
 		}
 		time.Sleep(time.Hour)
 		expect("app", "10.0.0.1", true)

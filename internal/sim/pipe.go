@@ -37,7 +37,7 @@ func (s *stream) change(by func()) {
 
 // take takes what is there. If there is nothing yet, there may be after changed is
 // closed, until the deadline.
-func (s *stream) take(b []byte) (n int, err error, changed <-chan struct{}, deadline time.Time) {
+func (s *stream) take(b []byte) (n int, changed <-chan struct{}, deadline time.Time, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
@@ -51,7 +51,7 @@ func (s *stream) take(b []byte) (n int, err error, changed <-chan struct{}, dead
 	case s.ended:
 		err = io.EOF
 	}
-	return n, err, s.changed, s.deadline
+	return n, s.changed, s.deadline, err
 }
 
 // pipeEnd is one end of a pipe. It implements net.Conn.
@@ -60,7 +60,7 @@ type pipeEnd struct{ in, out *stream }
 // Read implements net.Conn.
 func (e *pipeEnd) Read(b []byte) (int, error) {
 	for {
-		n, err, changed, deadline := e.in.take(b)
+		n, changed, deadline, err := e.in.take(b)
 		if n > 0 || err != nil || len(b) == 0 {
 			return n, err
 		}
