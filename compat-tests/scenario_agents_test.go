@@ -22,9 +22,12 @@ import (
 const faultDeadline = 2 * time.Minute
 
 // killWriting kills an agent with records in flight. The others take its partitions over before it is back.
-func killWriting(t *testing.T, r *faultRun) {
+func killWriting(t *testing.T, r *faultRun) { killInFlight(t, r, r.victim(t)) }
+
+// killInFlight kills an agent while records are in flight, and starts it again when the others do without it.
+func killInFlight(t *testing.T, r *faultRun, victim *harness.LinkedAgent) {
+	t.Helper()
 	ctx := deadline(t, faultDeadline)
-	victim := r.victim(t)
 	for r.inFlight() == 0 {
 		if err := r.awaitAcks(ctx, 1); err != nil {
 			t.Fatal(err)

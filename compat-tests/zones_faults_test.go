@@ -160,18 +160,7 @@ func stopHolder(t *testing.T, r *faultRun) {
 }
 
 // killUploader kills an agent while another one puts in order what it has uploaded.
-func killUploader(t *testing.T, r *faultRun) {
-	ctx := deadline(t, faultDeadline)
-	uploader := r.uploader(t)
-	for r.inFlight() == 0 {
-		if err := r.awaitAcks(ctx, 1); err != nil {
-			t.Fatal(err)
-		}
-	}
-	kill(t, uploader)
-	r.await(ctx, t, "without the uploader")
-	launch(ctx, t, uploader)
-}
+func killUploader(t *testing.T, r *faultRun) { killInFlight(t, r, r.uploader(t)) }
 
 // freezeUploader freezes an agent, which learns when it is thawed what became of what it had asked others for.
 func freezeUploader(t *testing.T, r *faultRun) {

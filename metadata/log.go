@@ -135,7 +135,7 @@ type Objects interface {
 	// has named, so that a commit that comes later is refused (ObjectClaimed). It
 	// waits for commits in flight, and returns the ids that were claimed, now or
 	// before. Of the names in one commit it gets all or none, but for those that
-	// were claimed or committed before. An object may be deleted from the bucket only if the names of all
-	// its parts are among these (segment.MaxParts).
+	// were claimed or committed before. An object may be deleted from the bucket only
+	// if the names of all its parts are among these (segment.MaxParts).
 	ClaimOrphans(ctx context.Context, ids []segment.ID) ([]segment.ID, error)
 }

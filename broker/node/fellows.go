@@ -67,12 +67,15 @@ func (z zoneCache) Owner(object segment.ID, chunk int64) (agentID string, ok boo
 	return agentID, ok && agentID != z.cfg.Self.ID && z.reachable(agentID)
 }
 
+// A chunk fits one call.
+const _ = uint(rpc.MaxBlockBytes - fetch.ChunkBytes)
+
 // Block implements fetch.Zone.
 func (z zoneCache) Block(ctx context.Context, agentID string, object segment.ID, size, from, to int64) ([]byte, error) {
 	return z.Calls.Block(ctx, agentID, object, size, from, to)
 }
 
-// handlers are what this agent does for others.
+// handlers are what this agent does for others, with parts that are made after them.
 func (n *Node) handlers() rpc.Handlers {
 	return rpc.Handlers{
 		Commit: n.commitFor,

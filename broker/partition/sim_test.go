@@ -305,7 +305,12 @@ func TestAgentsInMemory(t *testing.T) {
 	}
 }
 
-func TestAgentsOnSQLiteAndDirectory(t *testing.T) {
+func TestAgentsOnSQLiteAndDirectory(t *testing.T) { onSQLiteAndDirectory(t, testAgentsOn) }
+
+func TestAgentsOnPostgres(t *testing.T) { onPostgres(t, testAgentsOn) }
+
+// onSQLiteAndDirectory runs a test on real stores of one agent.
+func onSQLiteAndDirectory(t *testing.T, run func(*testing.T, metadata.Store, objstore.Store)) {
 	t.Parallel() // it waits more than it works
 	folder := t.TempDir()
 	store, err := sqlite.Open(t.Context(), filepath.Join(folder, "metadata.db"))
@@ -316,19 +321,20 @@ func TestAgentsOnSQLiteAndDirectory(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	testAgentsOn(t, store, objects)
+	run(t, store, objects)
 	if err := errors.Join(objects.Close(), store.Close()); err != nil {
 		t.Error(err)
 	}
 }
 
-func TestAgentsOnPostgres(t *testing.T) {
+// onPostgres runs a test on a real metadata store that agents share.
+func onPostgres(t *testing.T, run func(*testing.T, metadata.Store, objstore.Store)) {
 	t.Parallel() // it waits more than it works
 	store, err := postgres.Open(t.Context(), testdb.Postgres(t), postgres.Options{AgentID: "test", Session: uuid.New(), AllowUnsafe: true})
 	if err != nil {
 		t.Fatal(err)
 	}
-	testAgentsOn(t, store, objstoretest.NewMemory())
+	run(t, store, objstoretest.NewMemory())
 	if err := store.Close(); err != nil {
 		t.Error(err)
 	}

@@ -4,25 +4,18 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"path/filepath"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
-	"github.com/google/uuid"
-
 	"github.com/streamhouse/streamhouse/broker/ingest/ingesttest"
 	"github.com/streamhouse/streamhouse/broker/partition"
-	"github.com/streamhouse/streamhouse/internal/testdb"
 	"github.com/streamhouse/streamhouse/lease"
 	"github.com/streamhouse/streamhouse/metadata"
 	"github.com/streamhouse/streamhouse/metadata/metadatatest"
-	"github.com/streamhouse/streamhouse/metadata/postgres"
-	"github.com/streamhouse/streamhouse/metadata/sqlite"
 	"github.com/streamhouse/streamhouse/segment"
 	"github.com/streamhouse/streamhouse/segment/objstore"
-	"github.com/streamhouse/streamhouse/segment/objstore/dir"
 	"github.com/streamhouse/streamhouse/segment/objstore/objstoretest"
 )
 
@@ -301,34 +294,9 @@ func TestZonesCatchMistakes(t *testing.T) {
 	}
 }
 
-func TestZonesOnSQLiteAndDirectory(t *testing.T) {
-	t.Parallel() // it waits more than it works
-	folder := t.TempDir()
-	store, err := sqlite.Open(t.Context(), filepath.Join(folder, "metadata.db"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	objects, err := dir.Open(filepath.Join(folder, "objects"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	testZonesOn(t, store, objects)
-	if err := errors.Join(objects.Close(), store.Close()); err != nil {
-		t.Error(err)
-	}
-}
+func TestZonesOnSQLiteAndDirectory(t *testing.T) { onSQLiteAndDirectory(t, testZonesOn) }
 
-func TestZonesOnPostgres(t *testing.T) {
-	t.Parallel() // it waits more than it works
-	store, err := postgres.Open(t.Context(), testdb.Postgres(t), postgres.Options{AgentID: "test", Session: uuid.New(), AllowUnsafe: true})
-	if err != nil {
-		t.Fatal(err)
-	}
-	testZonesOn(t, store, objstoretest.NewMemory())
-	if err := store.Close(); err != nil {
-		t.Error(err)
-	}
-}
+func TestZonesOnPostgres(t *testing.T) { onPostgres(t, testZonesOn) }
 
 // testZonesOn is testAgentsOn for agents that commit for one another.
 func testZonesOn(t *testing.T, store metadata.Store, objects objstore.Store) {
